@@ -1,0 +1,166 @@
+// The VFS: mounts, the dentry cache, path resolution, and every path operation with Linux's checks in Linux's order.
+//
+// Lock order: mount tree lock -> rename lock of a file system -> Inode::mutex (parent before child) -> dentry locks.
+#ifndef CAISSON_SENTRY_VFS_VFS_H_
+#define CAISSON_SENTRY_VFS_VFS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sentry/base/refs.h"
+#include "sentry/base/result.h"
+#include "sentry/kernel/credentials.h"
+#include "sentry/vfs/filesystem.h"
+#include "sentry/vfs/inode.h"
+#include "sentry/vfs/path.h"
+
+namespace caisson {
+
+class File;
+class MountNamespace;
+
+// A name in a directory (dcache). Immutable but for what rename and unlink change under the file system's rename lock.
+class Dentry : public RefCounted {
+ public:
+  // Null for a negative dentry, which no VfsPath ever holds.
+  Inode* inode() const { return inode_.get(); }
+  std::string name() const;
+  RefPtr<Dentry> parent() const;  // Itself for a root.
+  bool IsUnlinked() const;        // " (deleted)" in /proc.
+
+ private:
+  friend class Vfs;
+  friend class DentryTree;
+  RefPtr<Inode> inode_;
+  struct Links;
+  Links* links_ = nullptr;
+  ~Dentry() override;
+};
+
+// A mounted file system at a place (mount(2)).
+class Mount : public RefCounted {
+ public:
+  Filesystem& fs() const { return *fs_; }
+  const RefPtr<Dentry>& root() const { return root_; }
+  int id() const { return id_; }
+  uint64_t flags() const { return flags_.load(std::memory_order_relaxed); }  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME …
+  bool read_only() const;
+
+ private:
+  friend class Vfs;
+  friend class MountNamespace;
+  RefPtr<Filesystem> fs_;
+  RefPtr<Dentry> root_;
+  int id_ = 0;
+  std::atomic<uint64_t> flags_{0};
+  struct Links;
+  Links* links_ = nullptr;
+  ~Mount() override;
+};
+
+// How to walk: who asks, from where. Tasks make one from their fs context (FsContext::Walker).
+struct WalkContext {
+  const Credentials& creds;
+  VfsPath root;   // chroot
+  VfsPath start;  // For relative paths: cwd or the dirfd's.
+};
+
+struct OpenRequest {
+  int flags = 0;        // O_*
+  uint32_t mode = 0;    // Permissions for O_CREAT/O_TMPFILE, umask not yet applied.
+  uint32_t umask = 0;
+  uint64_t resolve = 0; // RESOLVE_*
+};
+
+// Follow a symbolic link in the last component?
+enum class FollowLast { kNo, kYes };
+
+class Vfs {
+ public:
+  virtual ~Vfs() = default;
+  static std::unique_ptr<Vfs> New(Kernel& kernel);
+
+  // --- Resolution. ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG; an empty path is ENOENT (AT_EMPTY_PATH is the caller's).
+  virtual Result<VfsPath> Resolve(const WalkContext& walk, std::string_view path, FollowLast follow,
+                                  uint64_t resolve_flags = 0) = 0;
+  // The name of `path` below `root` ("/a/b"), with " (deleted)" if so; "(unreachable)/…" when not below it (getcwd(2)).
+  virtual std::string PathName(const VfsPath& path, const VfsPath& root) = 0;
+
+  // --- Operations, as the system calls of their name; checks and errno as in the man pages.
+  virtual Result<RefPtr<File>> Open(const WalkContext& walk, std::string_view path, const OpenRequest& request) = 0;
+  // Opens what `path` already names (magic links, exec, AT_EMPTY_PATH), with permission checks.
+  virtual Result<RefPtr<File>> OpenPath(const Credentials& creds, const VfsPath& path, int flags) = 0;
+  virtual Result<InodeAttr> Stat(const VfsPath& path) = 0;
+  virtual Result<void> Access(const Credentials& creds, const VfsPath& path, int mask) = 0;
+  virtual Result<void> Mkdir(const WalkContext& walk, std::string_view path, uint32_t mode, uint32_t umask) = 0;
+  virtual Result<void> Mknod(const WalkContext& walk, std::string_view path, uint32_t mode, uint64_t rdev,
+                             uint32_t umask) = 0;
+  virtual Result<void> Symlink(const WalkContext& walk, std::string_view target, std::string_view path) = 0;
+  virtual Result<void> Link(const WalkContext& walk, const VfsPath& target, std::string_view path) = 0;
+  virtual Result<void> Unlink(const WalkContext& walk, std::string_view path) = 0;
+  virtual Result<void> Rmdir(const WalkContext& walk, std::string_view path) = 0;
+  virtual Result<void> Rename(const WalkContext& from, std::string_view old_path, const WalkContext& to,
+                              std::string_view new_path, unsigned flags) = 0;
+  virtual Result<std::string> Readlink(const WalkContext& walk, const VfsPath& path) = 0;
+  // chmod, chown, truncate, utimensat: with the checks of notify_change. `times_now`: both times were given as "now",
+  // for which write permission suffices.
+  virtual Result<void> SetAttr(const Credentials& creds, const VfsPath& path, SetAttrRequest request,
+                               bool times_now = false) = 0;
+  virtual Result<std::string> GetXattr(const Credentials& creds, const VfsPath& path, std::string_view name) = 0;
+  virtual Result<void> SetXattr(const Credentials& creds, const VfsPath& path, std::string_view name,
+                                std::string_view value, int flags) = 0;
+  virtual Result<std::vector<std::string>> ListXattr(const Credentials& creds, const VfsPath& path) = 0;
+  virtual Result<void> RemoveXattr(const Credentials& creds, const VfsPath& path, std::string_view name) = 0;
+
+  // --- Binding a socket's name, FIFO-like special inodes: makes `inode_attr` at path. EADDRINUSE is the caller's (EEXIST).
+  virtual Result<VfsPath> MknodSocket(const WalkContext& walk, std::string_view path, uint32_t mode, uint32_t umask) = 0;
+
+  // --- Mounts.
+  // A detached mount of `fs` (no place yet), and a namespace whose root it is.
+  virtual RefPtr<Mount> NewMount(RefPtr<Filesystem> fs, uint64_t flags) = 0;
+  virtual RefPtr<MountNamespace> NewNamespace(RefPtr<Mount> root) = 0;
+  virtual Result<void> Attach(MountNamespace& ns, RefPtr<Mount> mount, const VfsPath& at) = 0;
+  virtual Result<void> Bind(MountNamespace& ns, const VfsPath& source, const VfsPath& at, bool recursive,
+                            uint64_t flags) = 0;
+  virtual Result<void> Remount(const VfsPath& mount_point, uint64_t flags) = 0;
+  virtual Result<void> MoveMount(MountNamespace& ns, const VfsPath& source, const VfsPath& at) = 0;
+  virtual Result<void> Unmount(MountNamespace& ns, const VfsPath& mount_point, int flags) = 0;
+  virtual Result<void> PivotRoot(MountNamespace& ns, const VfsPath& new_root, const VfsPath& put_old) = 0;
+  virtual RefPtr<MountNamespace> CloneNamespace(MountNamespace& ns, VfsPath* root, VfsPath* cwd) = 0;
+
+  // --- Anonymous files (pipes, sockets, eventfds …): a path in a kernel-internal mount, whose name in /proc/PID/fd is
+  // `name` ("anon_inode:[eventpoll]") or, with a trailing ':', name[ino] ("pipe:" -> "pipe:[123]").
+  virtual VfsPath AnonPath(std::string_view name, uint32_t mode) = 0;
+  // A path for an inode that lives nowhere in the tree (memfd, O_TMPFILE): shown as `name` + " (deleted)".
+  virtual VfsPath DetachedPath(RefPtr<Inode> inode, std::string_view name) = 0;
+};
+
+// A mount namespace (mount_namespaces(7)).
+class MountNamespace : public RefCounted {
+ public:
+  VfsPath root() const;
+  uint64_t id() const { return id_; }
+  struct MountInfo {  // A line of /proc/PID/mountinfo.
+    RefPtr<Mount> mount;
+    int parent_id;
+    VfsPath mount_point;  // On the parent mount.
+    std::string source;
+    std::string propagation;  // "shared:1", "master:2" or empty.
+  };
+  std::vector<MountInfo> Mounts() const;
+
+ private:
+  friend class Vfs;
+  uint64_t id_ = 0;
+  struct Tree;
+  Tree* tree_ = nullptr;
+  ~MountNamespace() override;
+};
+
+}  // namespace caisson
+
+#endif  // CAISSON_SENTRY_VFS_VFS_H_
