@@ -49,3 +49,23 @@ def _proto_of(label):
     if ":" in label:
         return label + "_proto"
     return label + ":" + label.split("/")[-1] + "_proto"
+
+def guest_tests(name, srcs):
+    """Static programs for tests/harness, one per source file, and a filegroup `name` of all.
+
+    Args:
+      name: the filegroup.
+      srcs: .cc files that use tests/syscalls/guest_test.h.
+    """
+    programs = []
+    for src in srcs:
+        program = src[:-len(".cc")]
+        native.cc_binary(
+            name = program,
+            testonly = True,
+            srcs = [src],
+            linkopts = STATIC_PIE + ["-pthread", "-lrt", "-s"],
+            deps = ["//tests/syscalls:guest_test"],
+        )
+        programs.append(":" + program)
+    native.filegroup(name = name, testonly = True, srcs = programs, visibility = ["//visibility:public"])
