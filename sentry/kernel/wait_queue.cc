@@ -11,13 +11,26 @@ WaitQueue::~WaitQueue() {
 
 void WaitQueue::Add(Waiter* waiter, EventMask mask) {
   absl::MutexLock lock(&mutex_);
+  AddLocked(waiter, mask, false);
+}
+
+void WaitQueue::AddExclusive(Waiter* waiter, EventMask mask) {
+  absl::MutexLock lock(&mutex_);
+  AddLocked(waiter, mask, true);
+}
+
+void WaitQueue::AddLocked(Waiter* waiter, EventMask mask, bool exclusive) {
   CHECK(!waiter->queued_);
   waiter->mask_ = mask | kEventHupErr;
   waiter->queued_ = true;
-  waiter->next_ = nullptr;
-  waiter->previous_ = tail_;
-  (tail_ ? tail_->next_ : head_) = waiter;
-  tail_ = waiter;
+  waiter->exclusive_ = exclusive;
+  // Exclusive waiters stand at the tail, all others before them.
+  Waiter* before = tail_;
+  while (!exclusive && before && before->exclusive_) before = before->previous_;
+  waiter->previous_ = before;
+  waiter->next_ = before ? before->next_ : head_;
+  (before ? before->next_ : head_) = waiter;
+  (waiter->next_ ? waiter->next_->previous_ : tail_) = waiter;
 }
 
 void WaitQueue::Remove(Waiter* waiter) {
@@ -31,7 +44,7 @@ void WaitQueue::Remove(Waiter* waiter) {
 void WaitQueue::Notify(EventMask events) {
   absl::MutexLock lock(&mutex_);
   for (Waiter* w = head_; w; w = w->next_) {
-    if (w->mask_ & events) w->OnEvent(events);
+    if ((w->mask_ & events) && w->OnEvent(events) && w->exclusive_) return;
   }
 }
 

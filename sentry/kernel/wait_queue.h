@@ -41,6 +41,7 @@ class Waiter {
   Waiter* previous_ = nullptr;
   EventMask mask_ = 0;
   bool queued_ = false;
+  bool exclusive_ = false;
 };
 
 class WaitQueue {
@@ -52,15 +53,20 @@ class WaitQueue {
   ~WaitQueue();
 
   void Add(Waiter* waiter, EventMask mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  // As Add, but behind all others, and of exclusive waiters Notify tells only as many as it takes until one takes the
+  // wake-up (WQ_FLAG_EXCLUSIVE: EPOLLEXCLUSIVE, accept, threads in epoll_wait).
+  void AddExclusive(Waiter* waiter, EventMask mask) ABSL_LOCKS_EXCLUDED(mutex_);
   // After it returns OnEvent neither runs nor will run. Harmless if not registered.
   void Remove(Waiter* waiter) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Tells every waiter whose mask meets `events`.
+  // Tells every waiter whose mask meets `events`; exclusive ones until one takes it.
   void Notify(EventMask events) ABSL_LOCKS_EXCLUDED(mutex_);
   // Tells waiters in order until one takes it.
   void NotifyOne(EventMask events) ABSL_LOCKS_EXCLUDED(mutex_);
   bool empty() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  void AddLocked(Waiter* waiter, EventMask mask, bool exclusive) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable absl::Mutex mutex_;
   Waiter* head_ ABSL_GUARDED_BY(mutex_) = nullptr;
   Waiter* tail_ ABSL_GUARDED_BY(mutex_) = nullptr;

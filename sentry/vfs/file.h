@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 
 #include "absl/synchronization/mutex.h"
@@ -73,6 +74,8 @@ class File : public RefCounted {
   virtual Result<void> PrepareMmap(MmapRequest& request) { return Errno(ENODEV); }
   virtual Result<void> Fsync(Task& task, bool data_only) { return Errno(EINVAL); }
   virtual Result<void> Fallocate(Task& task, int mode, int64_t offset, int64_t length) { return Errno(EOPNOTSUPP); }
+  // How long a blocking Read (or Write) may wait, nanoseconds: SO_RCVTIMEO, SO_SNDTIMEO. After it: EAGAIN.
+  virtual int64_t wait_limit_ns(bool write) const { return std::numeric_limits<int64_t>::max(); }
   // close(2) of one descriptor (flush); the destructor is the release.
   virtual Result<void> OnClose(Task& task) { return {}; }
   // F_SETFL changed O_ASYNC or O_NONBLOCK, for files that pass it on.
@@ -82,8 +85,24 @@ class File : public RefCounted {
   struct AsyncOwner;
   std::atomic<AsyncOwner*>& async_owner() { return async_owner_; }
 
+  // What watches a file without holding a reference (epoll). Told with the last reference, while the file is still whole,
+  // and deleted then.
+  class ReleaseHook {
+   public:
+    virtual ~ReleaseHook() = default;
+    virtual void OnRelease(File& file) = 0;
+  };
+  std::atomic<ReleaseHook*>& release_hook() { return release_hook_; }
+
  protected:
   ~File() override;
+  void OnLastRef() override {
+    if (ReleaseHook* hook = release_hook_.load(std::memory_order_acquire)) {
+      hook->OnRelease(*this);
+      delete hook;
+    }
+    delete this;
+  }
   absl::Mutex& position_mutex() { return position_mutex_; }
 
  private:
@@ -94,6 +113,7 @@ class File : public RefCounted {
   mutable absl::Mutex position_mutex_;  // f_pos_lock. Above the inode's mutex.
   int64_t position_ ABSL_GUARDED_BY(position_mutex_) = 0;
   std::atomic<AsyncOwner*> async_owner_{nullptr};
+  std::atomic<ReleaseHook*> release_hook_{nullptr};
 };
 
 }  // namespace caisson

@@ -135,6 +135,8 @@ class Vfs {
   // --- Anonymous files (pipes, sockets, eventfds …): a path in a kernel-internal mount, whose name in /proc/PID/fd is
   // `name` ("anon_inode:[eventpoll]") or, with a trailing ':', name[ino] ("pipe:" -> "pipe:[123]").
   virtual VfsPath AnonPath(std::string_view name, uint32_t mode) = 0;
+  // The same for an inode of the caller's (host descriptors); `name` as above, without a trailing ':' shown as it is.
+  virtual VfsPath AnonInodePath(RefPtr<Inode> inode, std::string_view name) = 0;
   // A path for an inode that lives nowhere in the tree (memfd, O_TMPFILE): shown as `name` + " (deleted)".
   virtual VfsPath DetachedPath(RefPtr<Inode> inode, std::string_view name) = 0;
 };
