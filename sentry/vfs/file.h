@@ -47,6 +47,7 @@ class File : public RefCounted {
   int flags() const { return flags_.load(std::memory_order_relaxed); }
   void SetFlags(int flags);
   bool nonblocking() const { return flags() & O_NONBLOCK; }
+  bool path_only() const { return flags() & O_PATH; }  // Most operations are EBADF.
 
   // --- Data. `flags` of the p-forms: RWF_*. EAGAIN: would block.
   // At the file position, which is kept by this class for seekable files: the defaults lock the position and call
@@ -106,7 +107,10 @@ class File : public RefCounted {
   absl::Mutex& position_mutex() { return position_mutex_; }
 
  private:
+  friend class VfsImpl;
   VfsPath path_;
+  bool counted_as_writer_ = false;  // Holds write access of inode and mount; set before it is published.
+  bool opened_ = false;             // By name: its closing is an event for inotify.
   std::atomic<int> flags_;
   const bool readable_;
   const bool writable_;

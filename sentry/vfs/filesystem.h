@@ -1,9 +1,14 @@
 // Filesystem: one mounted instance's superblock.
+//
+// Mounts hold references on it; inodes do not, so whoever keeps an inode beyond the paths that lead to it keeps its
+// file system as well.
 #ifndef CAISSON_SENTRY_VFS_FILESYSTEM_H_
 #define CAISSON_SENTRY_VFS_FILESYSTEM_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -14,6 +19,7 @@
 
 namespace caisson {
 
+class DentryTree;
 class Kernel;
 
 class Filesystem : public RefCounted {
@@ -31,13 +37,29 @@ class Filesystem : public RefCounted {
   virtual bool caches_negative() const { return true; }
   // Whether the VFS may cache names at all; if not every walk asks Lookup (or RevalidateChild).
   virtual bool caches_names() const { return true; }
+  // How many names the VFS keeps that nobody uses. Each holds an inode, and with it what that holds (gofer handles).
+  virtual size_t max_cached_names() const { return 32768; }
+
+  // mount(MS_RDONLY): the superblock's flag, besides each Mount's own.
+  bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
+  void set_read_only(bool read_only) { read_only_.store(read_only, std::memory_order_relaxed); }
+
+  // The names in use and cached; made with the first mount.
+  DentryTree& dentries();
 
   uint64_t device() const { return device_; }  // st_dev: an anonymous device number, unique in the sandbox.
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }
 
+ protected:
+  ~Filesystem() override;
+  // Lets go of all names while the derived object is still whole.
+  void OnLastRef() override;
+
  private:
   Kernel& kernel_;
   uint64_t device_;
+  std::atomic<bool> read_only_{false};
+  std::atomic<DentryTree*> dentries_{nullptr};  // Owned.
   std::atomic<uint64_t> next_ino_{2};
 };
 

@@ -26,6 +26,9 @@ class Filesystem;
 class Mappable;
 struct VfsPath;
 
+// What CheckAccess and Vfs::Access are asked for; access(2)'s bits.
+inline constexpr int kMayExec = 1, kMayWrite = 2, kMayRead = 4;
+
 // What stat(2) and statx(2) tell. Times are nanoseconds since the epoch.
 struct InodeAttr {
   uint32_t mode = 0;  // Type and permissions.
@@ -43,7 +46,8 @@ struct InodeAttr {
 
 // A change of attributes; only the fields in `mask` count. ctime follows by itself.
 struct SetAttrRequest {
-  enum : uint32_t { kMode = 1, kUid = 2, kGid = 4, kSize = 8, kAtime = 16, kMtime = 32 };
+  // kKillPrivileges never reaches an inode: it asks the VFS to clear set-id bits as chown(2) and write(2) do (kMode).
+  enum : uint32_t { kMode = 1, kUid = 2, kGid = 4, kSize = 8, kAtime = 16, kMtime = 32, kKillPrivileges = 64 };
   uint32_t mask = 0;
   uint32_t mode = 0;  // Permission bits (07777).
   uid_t uid = 0;
@@ -116,7 +120,17 @@ class Inode : public RefCounted {
   virtual Result<void> RemoveXattr(std::string_view name) { return Errno(EOPNOTSUPP); }
   virtual Result<std::vector<std::string>> ListXattr() { return std::vector<std::string>(); }
 
-  // What lives in the inode on behalf of other subsystems, created when first asked for; see locks.h, inotify.h.
+  // --- Writers against execve(2): either many descriptions write a regular file, or it is being executed. ETXTBSY.
+  Result<void> GetWriteAccess();
+  void PutWriteAccess();
+  Result<void> DenyWriteAccess();
+  void AllowWriteAccess();
+
+  // An O_TMPFILE inode without O_EXCL: link(2) may give it a name though it has none.
+  bool linkable() const { return linkable_.load(std::memory_order_relaxed); }
+  void set_linkable(bool linkable) { linkable_.store(linkable, std::memory_order_relaxed); }
+
+  // What lives in the inode on behalf of other subsystems, created when first asked for; see attachments.h.
   struct Attachments;
   Attachments& attachments();
   Attachments* attachments_if_any() const;
@@ -129,6 +143,8 @@ class Inode : public RefCounted {
   const uint32_t type_;
   mutable absl::Mutex mutex_;
   std::atomic<Attachments*> attachments_{nullptr};
+  std::atomic<int> writers_{0};  // Negative: executed by that many.
+  std::atomic<bool> linkable_{false};
 };
 
 // Linux's generic_permission(): owner, group, other and the capabilities that override them.

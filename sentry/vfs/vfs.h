@@ -1,6 +1,7 @@
 // The VFS: mounts, the dentry cache, path resolution, and every path operation with Linux's checks in Linux's order.
 //
-// Lock order: mount tree lock -> rename lock of a file system -> Inode::mutex (parent before child) -> dentry locks.
+// Lock order: File position -> a file system's cross-directory rename lock -> Inode::mutex (ancestor before descendant)
+// -> what file systems lock -> mount tree lock -> a file system's name lock -> a directory's table of names -> LRU lock.
 #ifndef CAISSON_SENTRY_VFS_VFS_H_
 #define CAISSON_SENTRY_VFS_VFS_H_
 
@@ -14,53 +15,15 @@
 #include "sentry/base/refs.h"
 #include "sentry/base/result.h"
 #include "sentry/kernel/credentials.h"
+#include "sentry/vfs/dentry.h"
 #include "sentry/vfs/filesystem.h"
 #include "sentry/vfs/inode.h"
+#include "sentry/vfs/mount.h"
 #include "sentry/vfs/path.h"
 
 namespace caisson {
 
 class File;
-class MountNamespace;
-
-// A name in a directory (dcache). Immutable but for what rename and unlink change under the file system's rename lock.
-class Dentry : public RefCounted {
- public:
-  // Null for a negative dentry, which no VfsPath ever holds.
-  Inode* inode() const { return inode_.get(); }
-  std::string name() const;
-  RefPtr<Dentry> parent() const;  // Itself for a root.
-  bool IsUnlinked() const;        // " (deleted)" in /proc.
-
- private:
-  friend class Vfs;
-  friend class DentryTree;
-  RefPtr<Inode> inode_;
-  struct Links;
-  Links* links_ = nullptr;
-  ~Dentry() override;
-};
-
-// A mounted file system at a place (mount(2)).
-class Mount : public RefCounted {
- public:
-  Filesystem& fs() const { return *fs_; }
-  const RefPtr<Dentry>& root() const { return root_; }
-  int id() const { return id_; }
-  uint64_t flags() const { return flags_.load(std::memory_order_relaxed); }  // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME …
-  bool read_only() const;
-
- private:
-  friend class Vfs;
-  friend class MountNamespace;
-  RefPtr<Filesystem> fs_;
-  RefPtr<Dentry> root_;
-  int id_ = 0;
-  std::atomic<uint64_t> flags_{0};
-  struct Links;
-  Links* links_ = nullptr;
-  ~Mount() override;
-};
 
 // How to walk: who asks, from where. Tasks make one from their fs context (FsContext::Walker).
 struct WalkContext {
@@ -94,6 +57,8 @@ class Vfs {
   virtual Result<RefPtr<File>> Open(const WalkContext& walk, std::string_view path, const OpenRequest& request) = 0;
   // Opens what `path` already names (magic links, exec, AT_EMPTY_PATH), with permission checks.
   virtual Result<RefPtr<File>> OpenPath(const Credentials& creds, const VfsPath& path, int flags) = 0;
+  // O_PATH: a description that leads to `path` and can do nothing else.
+  virtual Result<RefPtr<File>> OpenPathOnly(const VfsPath& path, int flags) = 0;
   virtual Result<InodeAttr> Stat(const VfsPath& path) = 0;
   virtual Result<void> Access(const Credentials& creds, const VfsPath& path, int mask) = 0;
   virtual Result<void> Mkdir(const WalkContext& walk, std::string_view path, uint32_t mode, uint32_t umask) = 0;
@@ -121,46 +86,34 @@ class Vfs {
 
   // --- Mounts.
   // A detached mount of `fs` (no place yet), and a namespace whose root it is.
-  virtual RefPtr<Mount> NewMount(RefPtr<Filesystem> fs, uint64_t flags) = 0;
-  virtual RefPtr<MountNamespace> NewNamespace(RefPtr<Mount> root) = 0;
+  // `source` is what /proc/mounts shows first; `owner` null: the initial user namespace.
+  virtual RefPtr<Mount> NewMount(RefPtr<Filesystem> fs, uint64_t flags, std::string_view source = "none") = 0;
+  virtual RefPtr<MountNamespace> NewNamespace(RefPtr<Mount> root, RefPtr<UserNamespace> owner = nullptr) = 0;
   virtual Result<void> Attach(MountNamespace& ns, RefPtr<Mount> mount, const VfsPath& at) = 0;
   virtual Result<void> Bind(MountNamespace& ns, const VfsPath& source, const VfsPath& at, bool recursive,
                             uint64_t flags) = 0;
+  // `flags` with MS_BIND: of this mount alone; without: MS_RDONLY is of the file system too. EBUSY: open for writing.
   virtual Result<void> Remount(const VfsPath& mount_point, uint64_t flags) = 0;
+  // `type`: MS_PRIVATE, MS_SHARED, MS_SLAVE or MS_UNBINDABLE. Recorded and shown; changes do not propagate yet.
+  virtual Result<void> SetPropagation(MountNamespace& ns, const VfsPath& mount_point, uint64_t type, bool recursive) = 0;
   virtual Result<void> MoveMount(MountNamespace& ns, const VfsPath& source, const VfsPath& at) = 0;
   virtual Result<void> Unmount(MountNamespace& ns, const VfsPath& mount_point, int flags) = 0;
-  virtual Result<void> PivotRoot(MountNamespace& ns, const VfsPath& new_root, const VfsPath& put_old) = 0;
-  virtual RefPtr<MountNamespace> CloneNamespace(MountNamespace& ns, VfsPath* root, VfsPath* cwd) = 0;
+  // The caller moves roots and working directories of tasks that are at the old root (`caller_root`).
+  virtual Result<void> PivotRoot(MountNamespace& ns, const VfsPath& new_root, const VfsPath& put_old,
+                                 const VfsPath& caller_root) = 0;
+  // A copy of the tree; `root` and `cwd`, where not null, are moved into it.
+  virtual RefPtr<MountNamespace> CloneNamespace(MountNamespace& ns, RefPtr<UserNamespace> owner, VfsPath* root,
+                                                VfsPath* cwd) = 0;
+  virtual MountTree& mounts() = 0;
 
   // --- Anonymous files (pipes, sockets, eventfds …): a path in a kernel-internal mount, whose name in /proc/PID/fd is
   // `name` ("anon_inode:[eventpoll]") or, with a trailing ':', name[ino] ("pipe:" -> "pipe:[123]").
   virtual VfsPath AnonPath(std::string_view name, uint32_t mode) = 0;
+  // Each call makes an inode of its own; its number is the path's. `mode` with type.
   // The same for an inode of the caller's (host descriptors); `name` as above, without a trailing ':' shown as it is.
   virtual VfsPath AnonInodePath(RefPtr<Inode> inode, std::string_view name) = 0;
   // A path for an inode that lives nowhere in the tree (memfd, O_TMPFILE): shown as `name` + " (deleted)".
   virtual VfsPath DetachedPath(RefPtr<Inode> inode, std::string_view name) = 0;
-};
-
-// A mount namespace (mount_namespaces(7)).
-class MountNamespace : public RefCounted {
- public:
-  VfsPath root() const;
-  uint64_t id() const { return id_; }
-  struct MountInfo {  // A line of /proc/PID/mountinfo.
-    RefPtr<Mount> mount;
-    int parent_id;
-    VfsPath mount_point;  // On the parent mount.
-    std::string source;
-    std::string propagation;  // "shared:1", "master:2" or empty.
-  };
-  std::vector<MountInfo> Mounts() const;
-
- private:
-  friend class Vfs;
-  uint64_t id_ = 0;
-  struct Tree;
-  Tree* tree_ = nullptr;
-  ~MountNamespace() override;
 };
 
 }  // namespace caisson
