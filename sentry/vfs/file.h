@@ -23,6 +23,7 @@ namespace caisson {
 
 class Inode;
 class Task;
+class Tty;
 struct MmapRequest;
 
 // Receives directory entries. `next_offset` is what lseek/d_off says to continue after this entry. False: full, stop.
@@ -81,6 +82,9 @@ class File : public RefCounted {
   virtual Result<void> OnClose(Task& task) { return {}; }
   // F_SETFL changed O_ASYNC or O_NONBLOCK, for files that pass it on.
   virtual void OnFlagsChanged(int flags) {}
+
+  // The terminal behind a terminal's file, for job control; null for all others.
+  virtual Tty* tty() { return nullptr; }
 
   // SIGIO (fcntl F_SETOWN, F_SETSIG). Owned by syscalls/fcntl and sentry/kernel/fasync; null until used.
   struct AsyncOwner;
