@@ -10,6 +10,7 @@
 
 #include "sentry/abi/linux.h"
 #include "sentry/base/refs.h"
+#include "sentry/base/result.h"
 
 namespace caisson {
 
@@ -59,6 +60,9 @@ struct TaskStatus {  // For /proc/PID/status and stat.
   uint64_t minor_faults = 0, major_faults = 0;
 };
 TaskStatus GetTaskStatus(Task& task, const PidNamespace& ns);
+
+// /proc/PID/oom_score_adj. EACCES: lowered below what it was ever set to by privilege, without `privileged`.
+Result<void> SetOomScoreAdj(ThreadGroup& process, int value, bool privileged);
 
 // The foreground group of the controlling terminal of `process`; null: none.
 RefPtr<ProcessGroup> ForegroundGroup(ThreadGroup& process);
