@@ -40,6 +40,14 @@ class MemoryFile : public BackingFile {
   // A contiguous zero-filled range with one reference on each page. Host memory is used only when touched.
   // `huge_aligned`: 2 MiB-align what is at least that long. ENOMEM.
   virtual Result<FileRange> Allocate(uint64_t length, bool huge_aligned = false) = 0;
+  struct AllocateOptions {
+    bool huge_aligned = false;
+    // The caller overwrites every byte before anybody else sees the range: what is in it is arbitrary.
+    bool will_overwrite = false;
+    // Start there if that is free, so that neighbours in an address space are neighbours in the file. 0: anywhere.
+    uint64_t hint = 0;
+  };
+  virtual Result<FileRange> Allocate(uint64_t length, const AllocateOptions& options) = 0;
   // Never null for an allocated range; the address is stable for the life of the sandbox.
   virtual uint8_t* Pointer(uint64_t offset) = 0;
   // Gives the host memory behind the range back; it reads as zeros again. References are kept.
@@ -52,6 +60,8 @@ class MemoryFile : public BackingFile {
     uint64_t committed_bytes;  // Host memory in use (st_blocks).
   };
   virtual Usage usage() = 0;
+  // Waits until host memory of freed ranges has been given back (tests, `runsc events`).
+  virtual void Flush() = 0;
 };
 
 }  // namespace caisson
