@@ -1,0 +1,213 @@
+// The sentry's start: from what the launcher left us with to a confined kernel with its first process loaded, and the wait
+// for that process to end. runsc/sandbox/README.md is the contract.
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "gofer/client/client.h"
+#include "platform/platform.h"
+#include "runsc/boot/control_server.h"
+#include "runsc/boot/filter.h"
+#include "runsc/boot/mounts.h"
+#include "runsc/boot/process.h"
+#include "runsc/boot/registry.h"
+#include "runsc/sandbox/boot_config.pb.h"
+#include "runsc/sandbox/boot_main.h"
+#include "runsc/sandbox/sync.pb.h"
+#include "sentry/base/log.h"
+#include "sentry/base/unique_fd.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/namespaces.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/mm/memory_file.h"
+#include "sentry/net/network_namespace.h"
+#include "syscalls/syscall.h"
+
+namespace caisson {
+namespace {
+
+// Reports through --sync-fd that the process is ready, or why not; once.
+class SyncChannel {
+ public:
+  explicit SyncChannel(int fd) : fd_(fd) {}
+  void Ready() { Send(proto::SyncMessage()); }
+  int Fail(const proto::Failure& failure) {
+    LOG_ERROR("%s", failure.message().c_str());
+    proto::SyncMessage message;
+    *message.mutable_error() = failure;
+    Send(message);
+    return 1;
+  }
+  int Fail(const std::string& message) {
+    proto::Failure failure;
+    failure.set_message(message);
+    return Fail(failure);
+  }
+
+ private:
+  void Send(const proto::SyncMessage& message) {
+    std::string bytes = message.SerializeAsString();
+    // An empty packet is indistinguishable from the end of the stream, so ready carries one unknown-free byte pair.
+    iovec piece = {bytes.data(), bytes.size()};
+    msghdr header = {};
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    if (sendmsg(fd_.get(), &header, MSG_NOSIGNAL) < 0) LOG_WARNING("sync channel: %s", strerror(errno));
+    fd_.Reset();
+  }
+  UniqueFd fd_;
+};
+
+uint64_t HostMemoryBytes() {
+  struct sysinfo info;
+  return sysinfo(&info) == 0 ? static_cast<uint64_t>(info.totalram) * info.mem_unit : uint64_t{8} << 30;
+}
+
+int GuestCpuCount(const proto::BootConfig& config) {
+  int host = std::max(1u, std::thread::hardware_concurrency());
+  double limit = config.cgroup().cpus();
+  if (limit <= 0) return host;
+  return std::clamp(static_cast<int>(std::ceil(limit)), 1, host);
+}
+
+// Every signal that can be caught is blocked in all threads of the sentry but those that the platform and safecopy own,
+// and taken by ForwardSignals.
+sigset_t ForwardedSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int signo : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGWINCH, SIGTSTP, SIGCONT, SIGTTIN, SIGTTOU, SIGALRM}) {
+    sigaddset(&set, signo);
+  }
+  return set;
+}
+
+// What the host's terminal generated goes to the guest's foreground group, all else to its first process.
+void ForwardSignals(ControlServer& server) {
+  sigset_t set = ForwardedSignals();
+  for (;;) {
+    siginfo_t info;
+    int signo = sigwaitinfo(&set, &info);
+    if (signo < 0) continue;
+    server.ForwardHostSignal(signo, /*from_terminal=*/info.si_code == SI_KERNEL);
+  }
+}
+
+int ExitStatus(int wait_status) {
+  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+// Waits until `process` has ended.
+int WaitForExit(ThreadGroup& process) {
+  class ExitWaiter : public Waiter {
+   public:
+    bool OnEvent(EventMask) override {
+      absl::MutexLock lock(&mutex);
+      exited = true;
+      return true;
+    }
+    absl::Mutex mutex;
+    bool exited = false;
+  } waiter;
+  process.exit_queue().Add(&waiter, kEventAny);
+  if (!process.exited()) {
+    absl::MutexLock lock(&waiter.mutex);
+    waiter.mutex.Await(absl::Condition(&waiter.exited));
+  }
+  process.exit_queue().Remove(&waiter);
+  return process.wait_status();
+}
+
+}  // namespace
+
+int BootMain(const BootOptions& options, const proto::BootConfig& config) {
+  SyncChannel sync(options.sync_fd);
+  const proto::Settings& settings = config.settings();
+
+  absl::Status status = DropIdentity();
+  if (!status.ok()) return sync.Fail(std::string(status.message()));
+
+  UniqueFd memory_fd(memfd_create("caisson-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory_fd.valid()) return sync.Fail(std::string("making the memory file: ") + strerror(errno));
+  const PlatformKind kind =
+      settings.platform() == proto::Settings::PTRACE ? PlatformKind::kPtrace : PlatformKind::kSystrap;
+  Result<std::unique_ptr<Zygote>> zygote = Zygote::Start(kind, memory_fd.get());
+  if (!zygote.ok()) return sync.Fail(std::string("starting the zygote: ") + strerror(zygote.error().code()));
+
+  sigset_t forwarded = ForwardedSignals();
+  sigprocmask(SIG_BLOCK, &forwarded, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  // From here on the sentry is confined: no guest, spec or gofer byte is interpreted before.
+  SentryFilterOptions filter;
+  filter.platform_calls = Platform::SentryHostCalls(kind);
+  filter.host_network = settings.network() == proto::Settings::HOST;
+  const int cpus = GuestCpuCount(config);  // Asks the host, so before.
+  const uint64_t host_memory = HostMemoryBytes();
+  status = ConfineSentry(filter);
+  if (!status.ok()) return sync.Fail(std::string(status.message()));
+
+  const uint64_t memory_limit = config.cgroup().memory_limit_bytes() ? config.cgroup().memory_limit_bytes() : host_memory;
+  Result<RefPtr<MemoryFile>> memory_file = MemoryFile::New(memory_fd.get(), memory_limit);
+  if (!memory_file.ok()) return sync.Fail(std::string("mapping the memory file: ") + strerror(memory_file.error().code()));
+  Result<std::unique_ptr<Platform>> platform = Platform::New(kind, std::move(*zygote), memory_fd.get());
+  if (!platform.ok()) return sync.Fail(std::string("starting the platform: ") + strerror(platform.error().code()));
+
+  RegisterFilesystemsAndDevices();
+  KernelOptions kernel_options;
+  kernel_options.platform = std::move(*platform);
+  kernel_options.memory_file = *memory_file;
+  kernel_options.syscalls = LinuxSyscallTable();
+  if (!config.hostname().empty()) kernel_options.hostname = config.hostname();
+  kernel_options.cpu_count = cpus;
+  kernel_options.total_memory_bytes = memory_limit;
+  kernel_options.strace = settings.strace();
+  kernel_options.strace_filter.assign(settings.strace_syscalls().begin(), settings.strace_syscalls().end());
+  // Lives until the process ends: threads of guest tasks use it to the last.
+  Kernel& kernel = *new Kernel(std::move(kernel_options));
+
+  Result<RefPtr<GoferClient>> gofer = GoferClient::Connect(UniqueFd(options.gofer_fd));
+  if (!gofer.ok()) return sync.Fail(std::string("connecting to the gofer: ") + strerror(gofer.error().code()));
+  absl::StatusOr<RefPtr<MountNamespace>> mounts = BuildMounts(kernel, *gofer, config);
+  if (!mounts.ok()) return sync.Fail(std::string(mounts.status().message()));
+
+  ContainerContext container;
+  container.id = options.container_id;
+  container.mount_ns = *mounts;
+  container.pid_ns = kernel.initial_pid_ns();
+  container.uts_ns = MakeRef<UtsNamespace>(kernel, kernel.initial_user_ns(), kernel.options().hostname,
+                                           config.domainname().empty() ? "(none)" : config.domainname());
+  container.ipc_ns = MakeRef<IpcNamespace>(kernel, kernel.initial_user_ns());
+  container.net_ns = MakeRef<NetworkNamespace>(kernel, kernel.initial_user_ns());
+
+  std::vector<PassedFd> fds;
+  for (const GuestFd& fd : options.guest_fds) fds.push_back({fd.guest, UniqueFd(fd.host)});
+  proto::Failure failure;
+  Result<RefPtr<ThreadGroup>> init = CreateGuestProcess(kernel, container, config.process(), std::move(fds), &failure);
+  if (!init.ok()) return sync.Fail(failure);
+
+  ControlServer& server = *new ControlServer(kernel, container, *init, UniqueFd(options.control_fd));
+  server.Start();
+  std::thread([&server] { ForwardSignals(server); }).detach();
+  sync.Ready();
+
+  int wait_status = WaitForExit(**init);
+  server.FinishPendingWaits();
+  LOG_DEBUG("container %s: first process ended with status %#x", options.container_id.c_str(), wait_status);
+  _exit(ExitStatus(wait_status));
+}
+
+}  // namespace caisson
