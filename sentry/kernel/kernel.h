@@ -102,8 +102,16 @@ class Kernel {
   // A number never given before: inode numbers of namespaces, sockets, pipes.
   uint64_t NextId() { return next_id_.fetch_add(1, std::memory_order_relaxed); }
 
+  struct State;  // What only sentry/kernel touches.
+  State& state() const { return *state_; }
+
  private:
+  friend class Pid;
+  friend class PidNamespace;
+  friend class ProcessGroup;
+  friend class Session;
   friend class Task;
+  friend class ThreadGroup;
   KernelOptions options_;
   std::unique_ptr<TimerQueue> timers_;
   std::unique_ptr<FutexManager> futexes_;
@@ -113,7 +121,6 @@ class Kernel {
   int64_t boot_monotonic_ns_ = 0;
   std::atomic<bool> paused_{false};
   std::atomic<uint64_t> next_id_{4026531900};
-  struct State;
   std::unique_ptr<State> state_;  // What only kernel.cc and task_*.cc touch.
 };
 

@@ -15,6 +15,8 @@
 namespace caisson {
 
 class Kernel;
+class Pid;
+class ProcessGroup;
 class Task;
 class ThreadGroup;
 
@@ -65,6 +67,10 @@ class PidNamespace : public RefCounted {
   // Null when there is none.
   RefPtr<Task> FindTask(pid_t tid) const;
   RefPtr<ThreadGroup> FindThreadGroup(pid_t tgid) const;  // By the leader's number.
+  RefPtr<ProcessGroup> FindProcessGroup(pid_t pgid) const;
+  RefPtr<Pid> FindPid(pid_t number) const;  // Whatever has the number.
+  RefPtr<ThreadGroup> init() const;         // Null before it was made and once it was reaped.
+  bool IsDescendantOf(const PidNamespace& ancestor) const;  // Or the same.
   // 0 when not visible here.
   pid_t TidOf(const Task& task) const;
   pid_t TgidOf(const ThreadGroup& group) const;
@@ -73,6 +79,7 @@ class PidNamespace : public RefCounted {
 
  private:
   friend class Kernel;
+  friend class Pid;
   friend class Task;
   friend class ThreadGroup;
   ~PidNamespace() override;

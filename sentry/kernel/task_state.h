@@ -1,0 +1,180 @@
+// What only sentry/kernel touches of a task. Members without a mark are exclusive to the task's own thread.
+// [T]: guarded by the kernel's task set lock. [S]: by the process's signal lock.
+#ifndef CAISSON_SENTRY_KERNEL_TASK_STATE_H_
+#define CAISSON_SENTRY_KERNEL_TASK_STATE_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "sentry/kernel/kernel_state.h"
+#include "sentry/kernel/pid.h"
+#include "sentry/kernel/proc_info.h"
+#include "sentry/kernel/signal_queue.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/kernel/thread_group_state.h"
+#include "sentry/vfs/mount.h"
+
+namespace caisson {
+
+// Why a task must look up before it enters the guest or goes on sleeping.
+enum Attention : uint32_t {
+  kAttentionSignal = 1,  // A signal may be deliverable.
+  kAttentionKill = 2,    // It must exit.
+  kAttentionStop = 4,    // A group stop waits for it.
+  kAttentionPause = 8,   // The sandbox is being paused. Does not interrupt system calls.
+  kAttentionWork = 16,   // CPU timers are to be checked. Does not interrupt system calls.
+};
+inline constexpr uint32_t kAttentionInterrupts = kAttentionSignal | kAttentionKill | kAttentionStop;
+
+// vfork(2): the parent waits until the child has let go of its memory.
+class VforkDone : public RefCounted {
+ public:
+  std::atomic<bool> done{false};
+  WaitQueue queue;
+};
+
+struct SchedAttributes {
+  int policy = 0;  // SCHED_OTHER.
+  int priority = 0;
+  int nice = 0;
+  bool reset_on_fork = false;
+  uint32_t io_priority = 0;
+};
+
+struct Task::State {
+  explicit State(Task& task) : task(task) {}
+
+  Task& task;
+  RefPtr<ThreadGroup> group;  // Immutable.
+  RefPtr<Pid> pid;            // Changes only when a thread that executes a program becomes the leader, under pids lock.
+  RefPtr<PidNamespace> pid_ns;               // Immutable.
+  RefPtr<PidNamespace> pid_ns_for_children;  // unshare(CLONE_NEWPID).
+
+  // What other threads read of the owner's fields, and of Task's references.
+  mutable absl::Mutex mutex;  // A leaf.
+  std::string comm ABSL_GUARDED_BY(mutex);
+  RefPtr<MountNamespace> mount_ns ABSL_GUARDED_BY(mutex);  // Written by the own thread.
+
+  // --- Sleeping. 0: nothing; 1: a wake-up is stored; 2: asleep.
+  std::atomic<uint32_t> wake_word{0};
+  std::atomic<uint32_t> attention{0};
+  std::atomic<bool> in_guest{false};
+  std::atomic<bool> asleep{false};  // For 'S' against 'R'.
+
+  // --- Life.
+  enum class Phase : uint8_t { kNew, kRunning, kExiting, kZombie, kDead };
+  std::atomic<Phase> phase{Phase::kNew};
+  int exit_code = 0;             // [T] A wait status.
+  bool exit_requested = false;   // By exit(2).
+  bool regs_replaced = false;    // execve and rt_sigreturn: the call has no result to store.
+  uint64_t clear_child_tid = 0;
+  uint64_t robust_list = 0;
+  uint64_t set_child_tid = 0;
+  RefPtr<VforkDone> vfork_done;
+  int parent_death_signal = 0;   // [T]
+  uint64_t start_monotonic_ns = 0;
+  uint32_t personality = 0;
+  uint64_t timer_slack_ns = 50000;
+  int oom_killed = 0;
+
+  // --- Signals.
+  std::atomic<abi::Sigset> mask{0};  // Written by the own thread under [S].
+  abi::Sigset saved_mask = 0;
+  bool restore_mask = false;         // `saved_mask` is to be put back when the call has ended.
+  caisson::PendingSignals pending;   // [S]
+  abi::SigaltStack altstack{0, SS_DISABLE, 0, 0};
+  std::function<Result<int64_t>(Task&)> restart_block;
+  int restart_code = 0;              // The call that just ended wants to be restarted (kErestart…); 0: not.
+  uint64_t syscall_rip = 0;
+  bool stop_pending = false;         // [S] Counted in the group's to_stop.
+  bool stopped = false;              // [S] Sleeps in a group stop.
+  std::atomic<char> stop_letter{0};  // 'T' while stopped.
+
+  // --- Accounting: TSC ticks.
+  std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
+  std::atomic<uint64_t> last_tick{0};
+  std::atomic<uint64_t> voluntary_switches{0}, minor_faults{0};
+  std::atomic<int> dumpable_hint{1};
+
+  mutable absl::Mutex sched_mutex;  // A leaf.
+  SchedAttributes sched ABSL_GUARDED_BY(sched_mutex);
+  std::vector<uint64_t> affinity ABSL_GUARDED_BY(sched_mutex);  // Empty: all CPUs.
+
+  // --- Futexes: PI locks that this task owns (futex_pi.cc).
+  struct PiState;
+  PiState* pi = nullptr;
+
+  // --- Construction.
+  static RefPtr<Task> NewTask(Kernel& kernel, RefPtr<ThreadGroup> group, RefPtr<Pid> pid);
+  // Starts the host thread that runs it. EAGAIN.
+  Result<void> StartThread();
+
+  // --- task_run.cc
+  void Run();
+  void Serve(const SwitchResult& result);
+  void ServeSyscall();
+  void ServeFault(const SwitchResult& result);
+  void Unimplemented(uint64_t number, const SyscallEntry* entry);
+  // False: the task must exit.
+  bool HandleAttention();
+  void ParkWhilePaused();
+  void SetAttention(uint32_t bits);  // Any thread.
+  void ClearAttention(uint32_t bits) { attention.fetch_and(~bits); }
+  bool MustDie() const { return attention.load(std::memory_order_acquire) & kAttentionKill; }
+
+  // --- task_block.cc
+  // Until `done`, or the task must die (kErestartSys).
+  Result<void> BlockKillable(WaitQueue& queue, absl::FunctionRef<bool()> done);
+  // Until `done`, whatever comes.
+  void BlockAlways(WaitQueue& queue, absl::FunctionRef<bool()> done);
+  void Sleep(int64_t deadline_ns);
+
+  // --- signal_delivery.cc, signal_frame.cc
+  void DeliverSignals();
+  void RecalculateLocked();  // [S] held.
+  void SetMaskLocked(abi::Sigset mask);
+  void PrepareRestart(bool handler, uint64_t sa_flags);
+  Result<void> SetUpFrame(const abi::Siginfo& info, const abi::Sigaction& action);
+  Result<void> RestoreFrame();
+  bool OnAltStack(uint64_t sp) const;
+  abi::SigaltStack CurrentAltStack(uint64_t sp) const;
+  void StopInGroup();  // [S] held on entry, released while asleep.
+  bool BeginGroupStopLocked(int signo);
+  void ForceSignalLocked(const abi::Siginfo& info);
+
+  // --- task_exit.cc
+  void Exit();
+  void ReleaseMemory(bool exec);  // mm_release(): vfork, clear_child_tid, robust futexes.
+  void LeaveGroup();
+  void ExitRobustList();
+
+  // --- task_exec.cc
+  Result<void> BecomeOnlyThread();
+  void TakeLeadersPlace();
+
+  // --- Accounting.
+  void AccountUser();    // The stretch that ends now was guest code.
+  void AccountSystem();  // … the sentry's work.
+  void AccountIdle();    // … sleep.
+};
+
+// Clone, exec and wait, for syscalls/.
+struct CloneRequest {
+  uint64_t flags = 0;
+  int exit_signal = 0;
+  uint64_t stack = 0;  // Address to start with; 0: the parent's.
+  uint64_t tls = 0;
+  uint64_t parent_tid = 0;
+  uint64_t child_tid = 0;
+  uint64_t pidfd = 0;
+  std::vector<pid_t> set_tid;
+};
+
+}  // namespace caisson
+
+#endif  // CAISSON_SENTRY_KERNEL_TASK_STATE_H_
