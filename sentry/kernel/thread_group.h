@@ -40,7 +40,7 @@ class ProcessGroup : public RefCounted {
 class Session : public RefCounted {
  public:
   pid_t IdIn(const PidNamespace& ns) const;
-  // The controlling terminal: see sentry/fs/dev/tty. Null: none.
+  // The controlling terminal (tty.h). Null: none. The leader's exit calls Tty::Detach.
   RefPtr<Tty> tty() const;
   void SetTty(RefPtr<Tty> tty);
   RefPtr<ProcessGroup> FindGroup(const PidNamespace& ns, pid_t pgid) const;  // Within this session.
@@ -72,6 +72,8 @@ class ThreadGroup final : public RefCounted {
 
   // The foreground group of the session's terminal is this process's?
   bool InForeground() const;
+  // The disposition of `signo` is SIG_IGN, or SIG_DFL where that ignores.
+  bool IsIgnored(int signo) const;
 
   // --- For the container's runtime. wait(2)'s status word once the last task has exited; notified through exit_queue().
   bool exited() const;

@@ -15,7 +15,7 @@ class Kernel;
 // A description over `fd`: a pipe, regular file, character device (terminal, /dev/null), or connected socket of the host.
 // Its mode and owner in the guest: those of the host file for the type, owned by `creds` where the guest asks. The host
 // file's owner, mode and flags are never changed. A terminal of the host has tty ioctls (a Tty, see
-// sentry/fs/dev/tty.h). EINVAL for kinds that are not passed (directories, block devices, others).
+// sentry/kernel/tty.h). EINVAL for kinds that are not passed (directories, block devices, others).
 Result<RefPtr<File>> NewHostFile(Kernel& kernel, UniqueFd fd, const Credentials& creds);
 
 }  // namespace caisson
