@@ -1,5 +1,6 @@
 """What the Python suites of tests/ import: from harness import Bundle, Runtime, TestCase, main, rootfs."""
 
+from . import process, unit
 from . import bundle as rootfs  # rootfs.guest(), rootfs.debian(), rootfs.overlay(), …
 from .bundle import DEFAULT_CAPABILITIES, REPOSITORY, Bundle, all_capabilities, bind
 from .runtime import PLATFORMS, Runtime, run, runsc_path
@@ -15,7 +16,9 @@ __all__ = [
     "all_capabilities",
     "bind",
     "main",
+    "process",
     "rootfs",
     "run",
     "runsc_path",
+    "unit",
 ]
