@@ -124,6 +124,8 @@ Result<void> Tty::CheckBackground(Task& task, int signo) {
   return Errno(kErestartSys);
 }
 
+Result<RefPtr<File>> Tty::Reopen(Kernel&, int) { return Errno(ENXIO); }
+
 void Tty::SignalForeground(int signo) {
   if (RefPtr<ProcessGroup> group = foreground()) group->SendSignal(KernelSignal(signo)).error_code();
 }

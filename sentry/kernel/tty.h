@@ -41,6 +41,9 @@ class Tty : public RefCounted {
   // kErestartSys: it was sent a stop. EIO: it cannot be stopped (orphaned group, or SIGTTIN blocked).
   Result<void> CheckBackground(Task& task, int signo);
 
+  // Another description of this terminal, for /dev/tty. ENXIO where there is no way to one.
+  virtual Result<RefPtr<File>> Reopen(Kernel& kernel, int flags);
+
   // To the foreground group (^C, window size changes).
   void SignalForeground(int signo);
 
