@@ -44,7 +44,11 @@ namespace {
 class SyncChannel {
  public:
   explicit SyncChannel(int fd) : fd_(fd) {}
-  void Ready() { Send(proto::SyncMessage()); }
+  void Ready() {
+    proto::SyncMessage message;
+    message.set_ready(true);
+    Send(message);
+  }
   int Fail(const proto::Failure& failure) {
     LOG_ERROR("%s", failure.message().c_str());
     proto::SyncMessage message;
@@ -61,7 +65,6 @@ class SyncChannel {
  private:
   void Send(const proto::SyncMessage& message) {
     std::string bytes = message.SerializeAsString();
-    // An empty packet is indistinguishable from the end of the stream, so ready carries one unknown-free byte pair.
     iovec piece = {bytes.data(), bytes.size()};
     msghdr header = {};
     header.msg_iov = &piece;
