@@ -1,0 +1,52 @@
+#include "platform/platform.h"
+
+#include <errno.h>
+
+#include "platform/host_calls.h"
+#include "platform/ptrace/ptrace_platform.h"
+#include "platform/stub/layout.h"
+#include "platform/stub/stub_process.h"
+#include "platform/stub/zygote.h"
+#include "sentry/base/check.h"
+
+namespace caisson {
+namespace {
+
+class PtracePlatform final : public Platform {
+ public:
+  PtracePlatform(std::unique_ptr<stub::ZygoteProcess> zygote, int memory_fd)
+      : zygote_(std::move(zygote)), memory_fd_(memory_fd) {}
+
+  Result<RefPtr<AddressSpace>> NewAddressSpace() override {
+    RefPtr<stub::StubProcess> process = TRY(stub::StubProcess::Create(*zygote_));
+    return RefPtr<AddressSpace>(MakeRef<PtraceAddressSpace>(std::move(process), memory_fd_));
+  }
+  std::unique_ptr<Context> NewContext() override { return std::make_unique<PtraceContext>(); }
+  Range user_range() const override { return {stub::kGuestStart, stub::kGuestEnd}; }
+  PlatformKind kind() const override { return PlatformKind::kPtrace; }
+
+ private:
+  const std::unique_ptr<stub::ZygoteProcess> zygote_;
+  const int memory_fd_;
+};
+
+}  // namespace
+
+Result<PlatformKind> ParsePlatformKind(std::string_view name) {
+  if (name == "systrap") return PlatformKind::kSystrap;
+  if (name == "ptrace") return PlatformKind::kPtrace;
+  return Errno(EINVAL);
+}
+
+const char* PlatformName(PlatformKind kind) { return kind == PlatformKind::kSystrap ? "systrap" : "ptrace"; }
+
+Result<std::unique_ptr<Platform>> Platform::New(PlatformKind kind, std::unique_ptr<Zygote> zygote, int memory_fd) {
+  std::unique_ptr<stub::ZygoteProcess> process(static_cast<stub::ZygoteProcess*>(zygote.release()));
+  CHECK(process->kind() == kind);
+  if (kind != PlatformKind::kPtrace) return Errno(ENOSYS);
+  return std::unique_ptr<Platform>(std::make_unique<PtracePlatform>(std::move(process), memory_fd));
+}
+
+std::vector<HostCallRule> Platform::SentryHostCalls(PlatformKind kind) { return PlatformHostCalls(kind); }
+
+}  // namespace caisson

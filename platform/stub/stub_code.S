@@ -1,0 +1,287 @@
+// All the code that runs in a stub process next to the guest. It is copied to STUB_CODE, so it refers to nothing
+// outside itself but absolute addresses of layout.h. See README.md for the protocol.
+//
+// A guest can jump to any instruction here with any registers: nothing here has power that its thread's seccomp filter
+// does not grant to the instruction.
+#include <asm/unistd.h>
+
+#include "platform/stub/layout.h"
+
+#define GLOBAL(name) .globl name; .hidden name; name
+
+  .section .text.caisson_stub, "ax", @progbits
+  .balign 64
+GLOBAL(stub_code_begin):
+
+// ---- The service thread. Keeps no stack and writes no memory; the request page is read-only here. ----
+// Entered from the zygote's child: drops the zygote's code and stack, then serves requests for ever.
+//   r15d last request served; r14d ops left; r13 the op; r12 its number; ebp the first error
+GLOBAL(stub_service_begin):
+  movabs $STUB_ZYGOTE, %rdi
+  mov $STUB_ZYGOTE_SIZE, %esi
+  mov $__NR_munmap, %eax
+  syscall
+  xor %r15d, %r15d
+  xor %esp, %esp
+.Lservice_wait:
+  // The message header is in read-only memory: the kernel installs the descriptors, then fails with EFAULT when it
+  // wants to store the lengths, and the guest can influence none of it.
+  xor %edi, %edi
+  movabs $(STUB_DATA + DATA_REQUEST_MSG), %rsi
+  xor %edx, %edx
+  mov $__NR_recvmsg, %eax
+  syscall
+  cmp $-4, %rax  // EINTR: nothing was taken from the queue.
+  je .Lservice_wait
+  movabs $STUB_REQUEST, %r13
+  mov REQUEST_SEQ(%r13), %eax
+  cmp %eax, %r15d
+  je .Lservice_end
+  mov %eax, %r15d
+  mov REQUEST_COUNT(%r13), %r14d
+  add $REQUEST_OPS, %r13
+  xor %ebp, %ebp
+.Lservice_next:
+  test %r14d, %r14d
+  jz .Lservice_answer
+  mov (%r13), %r12
+  // After an error only descriptors are closed.
+  test %ebp, %ebp
+  jz 1f
+  cmp $__NR_close, %r12
+  jne .Lservice_skip
+1:
+  mov %r12, %rax
+  mov 8(%r13), %rdi
+  mov 16(%r13), %rsi
+  mov 24(%r13), %rdx
+  mov 32(%r13), %r10
+  mov 40(%r13), %r8
+  mov 48(%r13), %r9
+  syscall
+  cmp $__NR_clone, %r12
+  jne 2f
+  test %rax, %rax
+  jz .Lthread_setup
+2:
+  cmp $-4095, %rax
+  jb .Lservice_skip
+  test %ebp, %ebp
+  jnz .Lservice_skip
+  mov %eax, %ebp
+  neg %ebp
+.Lservice_skip:
+  add $REQUEST_OP_SIZE, %r13
+  dec %r14d
+  jmp .Lservice_next
+.Lservice_answer:
+  // The answer is the length of the message: 1 plus the error.
+  xor %edi, %edi
+  movabs $STUB_CODE, %rsi
+  lea 1(%rbp), %edx
+  mov $0x4000, %r10d  // MSG_NOSIGNAL
+  xor %r8d, %r8d
+  xor %r9d, %r9d
+  mov $__NR_sendto, %eax
+  syscall
+  jmp .Lservice_wait
+.Lservice_end:
+  // Woken without a request: the other end is closed.
+  xor %edi, %edi
+  mov $__NR_exit_group, %eax
+  syscall
+  hlt
+GLOBAL(stub_service_end):
+
+// ---- A new guest thread; rsp is the header of its area. Its filter is still the service thread's. ----
+GLOBAL(stub_thread_setup_begin):
+.Lthread_setup:
+  mov %rsp, %rbx
+  lea HEADER_STACK(%rbx), %rdi
+  xor %esi, %esi
+  mov $__NR_sigaltstack, %eax
+  syscall
+  mov $2, %edi  // SIG_SETMASK
+  movabs $(STUB_DATA + DATA_GUEST_MASK), %rsi
+  xor %edx, %edx
+  mov $8, %r10d
+  mov $__NR_rt_sigprocmask, %eax
+  syscall
+  mov $1, %edi  // SECCOMP_SET_MODE_FILTER
+  xor %esi, %esi
+  movabs $(STUB_DATA + DATA_GUEST_PROGRAM), %rdx
+  mov $__NR_seccomp, %eax
+  syscall
+  test %rax, %rax
+  jnz stub_thread_exit
+  jmp .Lwait
+GLOBAL(stub_thread_setup_end):
+
+// ---- The handler of every signal of a systrap guest thread: edi signo, rsi siginfo, rdx ucontext. ----
+// Runs on the alternate stack, in the thread's area, with the guest's registers saved in the signal frame there.
+  .balign 64
+GLOBAL(stub_systrap_handler):
+  mov %rsp, %rbx
+  and $-STUB_AREA_SIZE, %rbx
+  add $AREA_HEADER, %rbx
+  mov UC_RIP(%rdx), %rax
+  movabs $STUB_BASE, %rcx
+  cmp %rcx, %rax
+  jae .Lin_stub
+.Lpublish:
+  rdfsbase %rax
+  mov %rax, HEADER_EVENT_FS(%rbx)
+  rdgsbase %rax
+  mov %rax, HEADER_EVENT_GS(%rbx)
+  and $(STUB_AREA_SIZE - 1), %edx
+  mov %edx, HEADER_EVENT_FRAME(%rbx)
+  mov %edi, HEADER_EVENT_SIGNO(%rbx)
+  mov $STATE_EVENT, %eax
+  xchg %eax, HEADER_STATE(%rbx)
+  // From here to the end of .Lresume, a signal may find the thread waiting or about to run: see .Lin_stub.
+.Lwait_begin:
+  cmpl $0, HEADER_SENTRY_SLEEPS(%rbx)
+  je .Lwait
+  lea HEADER_STATE(%rbx), %rdi
+  mov $1, %esi  // FUTEX_WAKE
+  mov $1, %edx
+  mov $__NR_futex, %eax
+  syscall
+GLOBAL(stub_after_wake):
+.Lwait:
+  mov HEADER_SPIN(%rbx), %ecx
+1:
+  mov HEADER_STATE(%rbx), %eax
+  cmp $STATE_RUN, %eax
+  je .Lresume
+  cmp $STATE_EXIT, %eax
+  jae 2f
+  sub $1, %ecx
+  jb 3f
+  pause
+  jmp 1b
+2:
+  je stub_thread_exit
+  cmp $STATE_TRAP, %eax
+  jne stub_thread_exit
+  int3
+GLOBAL(stub_after_trap):
+  jmp stub_thread_exit
+3:
+  mov $1, %ecx
+  xchg %ecx, HEADER_STUB_SLEEPS(%rbx)
+  lea HEADER_STATE(%rbx), %rdi
+  xor %esi, %esi  // FUTEX_WAIT
+  mov %eax, %edx
+  xor %r10d, %r10d
+  mov $__NR_futex, %eax
+  syscall
+GLOBAL(stub_after_wait):
+  movl $0, HEADER_STUB_SLEEPS(%rbx)
+  jmp .Lwait
+.Lresume:
+  mov HEADER_RESUME_FS(%rbx), %rax
+  wrfsbase %rax
+  mov HEADER_RESUME_GS(%rbx), %rax
+  wrgsbase %rax
+  mov HEADER_RESUME_XSTATE(%rbx), %rcx
+  movabs $(STUB_DATA + DATA_RFBM), %rdx
+  mov (%rdx), %eax
+  mov 4(%rdx), %edx
+  xrstor64 (%rcx)
+  mov %rbx, %rsp
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %r11
+  pop %r10
+  pop %r9
+  pop %r8
+  pop %rbp
+  pop %rdi
+  pop %rsi
+  pop %rdx
+  pop %rcx
+  pop %rax
+  pop %rbx
+  iretq
+.Lresume_end:
+
+// A signal arrived while the thread was in STUB_CODE (or beyond): rax is its rip.
+.Lin_stub:
+  cmp $STUB_INTERRUPT_SIGNAL, %edi
+  jne .Lpublish
+  lea stub_code_begin(%rip), %rcx
+  cmp %rcx, %rax
+  jb .Lpublish
+  lea stub_code_end(%rip), %rcx
+  cmp %rcx, %rax
+  jae .Lpublish
+  lea .Lwait_begin(%rip), %rcx
+  cmp %rcx, %rax
+  jb .Lnested_return
+  lea .Lresume_end(%rip), %rcx
+  cmp %rcx, %rax
+  jae .Lnested_return
+  mov $STATE_RUN, %eax
+  mov $STATE_NOT_STARTED, %ecx
+  lock cmpxchg %ecx, HEADER_STATE(%rbx)
+  jne .Lnested_return
+  // The sentry has let it run, but it has not left yet: it starts over. The stack goes back to the frame of the event
+  // before, whose extended state may be needed again.
+  mov HEADER_EVENT_FRAME(%rbx), %eax
+  and $(STUB_AREA_SIZE - 64), %eax
+  lea -AREA_HEADER(%rbx, %rax), %rsp
+  jmp .Lwait_begin
+
+// Goes on where the signal struck: rdx ucontext, rsi siginfo (no longer needed, becomes the frame of the iretq).
+.Lnested_return:
+  mov UC_RIP(%rdx), %rax
+  mov %rax, (%rsi)
+  movq $0x33, 8(%rsi)
+  mov UC_EFLAGS(%rdx), %rax
+  mov %rax, 16(%rsi)
+  mov UC_RSP(%rdx), %rax
+  mov %rax, 24(%rsi)
+  movq $0x2b, 32(%rsi)
+  lea UC_R8(%rdx), %rsp
+  pop %r8
+  pop %r9
+  pop %r10
+  pop %r11
+  pop %r12
+  pop %r13
+  pop %r14
+  pop %r15
+  pop %rdi
+  pop %rsi
+  pop %rbp
+  pop %rbx
+  pop %rdx
+  pop %rax
+  pop %rcx
+  lea (UC_TO_SIGINFO - UC_RSP)(%rsp), %rsp
+  iretq
+
+// ---- The handler of SIGSEGV and SIGBUS of a ptrace guest thread: stops at once, so that the sentry can read the
+// signal frame, the only place where the kernel tells the error code and trap number. ----
+GLOBAL(stub_ptrace_handler):
+  mov $__NR_getpid, %eax
+  syscall
+GLOBAL(stub_after_fault):
+  hlt
+
+GLOBAL(stub_thread_exit):
+  xor %edi, %edi
+  mov $__NR_exit, %eax
+  syscall
+GLOBAL(stub_after_exit):
+  hlt
+
+// The kernel wants a restorer in each sigaction; nothing returns from a handler through it.
+GLOBAL(stub_restorer):
+  hlt
+GLOBAL(stub_code_end):
+
+  .section .note.GNU-stack, "", @progbits
