@@ -99,8 +99,8 @@ struct GoferWalk {
   // stopped at a symlink (then the last node's mode says so).
   int error = 0;
   std::string symlink_target;  // If the last node is a symlink.
-  // If opening was asked for, the walk reached the last component and that is a regular file or directory: its
-  // descriptor, or why it was not opened.
+  // If opening was asked for and the walk reached the last component, which is no symlink: its descriptor, or why it
+  // was not opened (as Open()).
   UniqueFd file;
   int open_error = 0;
 };
@@ -168,10 +168,11 @@ class GoferClient final : public RefCounted {
   // One component: its node, or the error.
   Result<GoferNode> WalkOne(const GoferHandle& directory, std::string_view name);
 
-  // A host descriptor for a regular file or directory; reading, writing and mapping it need the gofer no more.
+  // A host descriptor for a regular file; reading, writing and mapping it need the gofer no more.
   // `flags`: O_RDONLY, O_WRONLY or O_RDWR, with O_TRUNC, O_DIRECT, O_NOATIME, O_SYNC, O_DSYNC; nothing else (EINVAL).
   // The descriptor never has O_APPEND: append with pwritev2(RWF_APPEND) or by offset.
-  // EROFS; EISDIR for writing a directory; ENXIO for sockets, pipes and devices, which are never opened; ELOOP: symlink.
+  // EROFS; EISDIR: directories are never donated (a fallen sentry could open by path beneath them); ENXIO for sockets,
+  // pipes and devices, which are never opened; ELOOP: symlink.
   Result<UniqueFd> Open(const GoferHandle& node, int flags);
 
   // Makes and opens a regular file (flags as for Open). `mode` is final: no umask applies. EEXIST.

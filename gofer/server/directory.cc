@@ -1,0 +1,66 @@
+// Reading directories, a page at a time.
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstring>
+#include <string_view>
+
+#include "gofer/server/server.h"
+
+namespace caisson::gofer {
+
+Result<void> Server::ReadDirectory(Reader& request, Answer& answer) {
+  ReadDirectoryRequest read = TRY(ReadBody<ReadDirectoryRequest>(request));
+  if (read.attributes > 1 || read.cookie > INT64_MAX) return Errno(EINVAL);
+  NodeRef node = TRY(GetDirectory(read.directory));
+  MutexLock lock(&node->stream_mutex);
+  if (!node->stream.valid()) {
+    node->stream = TRY(Reopen(*node, O_RDONLY | O_DIRECTORY));
+    node->stream_position = 0;
+  }
+  int fd = node->stream.get();
+  // From the start always anew, so that a rewound reader sees what was added.
+  if (read.cookie == 0 || node->stream_position != read.cookie) {
+    if (lseek(fd, static_cast<off_t>(read.cookie), SEEK_SET) < 0) return Errno(errno);
+    node->stream_position = read.cookie;
+  }
+  ReadDirectoryReply reply = {.next = read.cookie, .count = 0, .end = 0};
+  answer.body.Put(reply);
+  // With attributes an entry is up to five times as large in the answer as it is here.
+  alignas(dirent64) char buffer[32768];
+  ssize_t n = getdents64(fd, buffer, read.attributes ? 8192 : sizeof buffer);
+  if (n < 0) return Errno(errno);
+  if (n == 0) {
+    reply.end = 1;
+    node->stream.Reset();
+  }
+  for (ssize_t at = 0; at < n;) {
+    // SAFETY: the kernel wrote whole records up to `n`.
+    const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
+    at += entry->d_reclen;
+    reply.next = static_cast<uint64_t>(entry->d_off);
+    std::string_view name = entry->d_name;
+    // Names that no one may ask for are not offered either (a broken host file system).
+    if (!IsValidName(name)) continue;
+    DirentHeader header = {.ino = entry->d_ino, .type = entry->d_type, .has_attr = 0};
+    Attr attr;
+    if (read.attributes) {
+      Result<Attr> stat = StatInode(fd, entry->d_name);
+      if (stat.ok()) {
+        attr = *stat;
+        header.has_attr = 1;
+      }
+    }
+    answer.body.Put(header);
+    answer.body.PutString(name);
+    if (header.has_attr) answer.body.Put(attr);
+    ++reply.count;
+  }
+  node->stream_position = reply.next;
+  answer.body.PutAt(0, reply);
+  return {};
+}
+
+}  // namespace caisson::gofer
