@@ -7,10 +7,12 @@
 #include "gofer/client/client.h"
 #include "sentry/base/refs.h"
 #include "sentry/base/result.h"
+#include "sentry/base/unique_fd.h"
 
 namespace caisson {
 
 class Filesystem;
+class Inode;
 class Kernel;
 
 struct GoferFilesystemOptions {
@@ -21,6 +23,10 @@ struct GoferFilesystemOptions {
 // Attaches to mount `mount_index` of the gofer. Blocks on the gofer. EIO, ENOENT.
 Result<RefPtr<Filesystem>> NewGoferFilesystem(Kernel& kernel, RefPtr<GoferClient> gofer, uint32_t mount_index,
                                               const GoferFilesystemOptions& options);
+
+// A host socket of `type` (SOCK_STREAM …), non-blocking, connected to the socket file that `inode` is, where the
+// mount's --host-uds policy allows. ECONNREFUSED: it does not, or `inode` is not a host file at all.
+Result<UniqueFd> ConnectHostSocket(Inode& inode, int type);
 
 }  // namespace caisson
 
