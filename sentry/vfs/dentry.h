@@ -85,8 +85,10 @@ class DentryTree {
   void Move(Dentry& dentry, Dentry& new_directory, std::string_view new_name);
   void Exchange(Dentry& a, Dentry& b);
 
-  // A dentry that is in no directory: anonymous inodes ("anon_inode:[eventpoll]"), and, unlinked, nameless files.
-  RefPtr<Dentry> NewDetached(RefPtr<Inode> inode, std::string_view name, bool unlinked);
+  // A dentry that no look-up finds: anonymous inodes ("anon_inode:[eventpoll]"), and, unlinked, nameless files, which may
+  // have a directory that they are shown in.
+  RefPtr<Dentry> NewDetached(RefPtr<Inode> inode, std::string_view name, bool unlinked,
+                             RefPtr<Dentry> directory = nullptr);
 
   // Whether `dentry` is `ancestor` or below it.
   bool IsBelow(const Dentry& dentry, const Dentry& ancestor) const;

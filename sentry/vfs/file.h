@@ -86,8 +86,14 @@ class File : public RefCounted {
   // The terminal behind a terminal's file, for job control; null for all others.
   virtual Tty* tty() { return nullptr; }
 
-  // SIGIO (fcntl F_SETOWN, F_SETSIG). Owned by syscalls/fcntl and sentry/kernel/fasync; null until used.
-  struct AsyncOwner;
+  // Locks were taken through this description (vfs/locks.h), to be released with it.
+  void set_has_locks() { has_locks_.store(true, std::memory_order_relaxed); }
+
+  // SIGIO (fcntl F_SETOWN, F_SETSIG): see syscalls/async_owner.h. Null until used; deleted with the last reference, while
+  // the file is still whole.
+  struct AsyncOwner {
+    virtual ~AsyncOwner() = default;
+  };
   std::atomic<AsyncOwner*>& async_owner() { return async_owner_; }
 
   // What watches a file without holding a reference (epoll). Told with the last reference, while the file is still whole,
@@ -101,13 +107,7 @@ class File : public RefCounted {
 
  protected:
   ~File() override;
-  void OnLastRef() override {
-    if (ReleaseHook* hook = release_hook_.load(std::memory_order_acquire)) {
-      hook->OnRelease(*this);
-      delete hook;
-    }
-    delete this;
-  }
+  void OnLastRef() override;
   absl::Mutex& position_mutex() { return position_mutex_; }
 
  private:
@@ -118,6 +118,7 @@ class File : public RefCounted {
   std::atomic<int> flags_;
   const bool readable_;
   const bool writable_;
+  std::atomic<bool> has_locks_{false};
   mutable absl::Mutex position_mutex_;  // f_pos_lock. Above the inode's mutex.
   int64_t position_ ABSL_GUARDED_BY(position_mutex_) = 0;
   std::atomic<AsyncOwner*> async_owner_{nullptr};

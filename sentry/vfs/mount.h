@@ -43,6 +43,7 @@ class Mount final : public RefCounted {
   void PutWriteAccess();
 
  private:
+  friend class MountNamespace;
   friend class MountTree;
   Mount(MountTree& tree, RefPtr<Filesystem> fs, RefPtr<Dentry> root, uint64_t flags, int id);
   ~Mount() override;
@@ -62,6 +63,7 @@ class Mount final : public RefCounted {
   int peer_group_ = 0;    // Shared with the mounts of this number. 0: private.
   int master_group_ = 0;  // Receives from that group.
   bool unbindable_ = false;
+  bool expire_marked_ = false;  // By umount2(MNT_EXPIRE), until used again.
 };
 
 // A mount namespace (mount_namespaces(7)).
@@ -115,7 +117,8 @@ class MountTree {
 
   // --- mount(2) and friends; errno as there. Permission is checked by the caller.
   Result<void> Attach(MountNamespace& ns, RefPtr<Mount> mount, const VfsPath& at);
-  Result<void> Bind(MountNamespace& ns, const VfsPath& source, const VfsPath& at, bool recursive);
+  // `flags`: of the new mount on top; 0: those of the source.
+  Result<void> Bind(MountNamespace& ns, const VfsPath& source, const VfsPath& at, bool recursive, uint64_t flags);
   Result<void> SetFlags(const VfsPath& mount_point, uint64_t flags, bool whole_fs);
   Result<void> SetPropagation(MountNamespace& ns, const VfsPath& mount_point, uint64_t type, bool recursive);
   Result<void> Move(MountNamespace& ns, const VfsPath& source, const VfsPath& at);
@@ -130,16 +133,22 @@ class MountTree {
   using Garbage = std::vector<RefPtr<RefCounted>>;  // Dropped once the lock is free.
   using Key = std::pair<const Mount*, const Dentry*>;
 
+  static constexpr size_t kMaxMounts = 100000;  // fs.mount-max.
+
   Mount* Find(const Mount& mount, const Dentry& at) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   void Link(Mount& parent, RefPtr<Dentry> at, RefPtr<Mount> child) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   RefPtr<Mount> Unlink(Mount& mount, Garbage* garbage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void TearDown(Mount& mount, Garbage* garbage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SetNamespace(Mount& mount, MountNamespace* ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  size_t CountTree(const Mount& mount) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  void TearDown(RefPtr<Mount> mount, Garbage* garbage) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `mount` and all below it, parents first.
+  std::vector<Mount*> Subtree(Mount& mount) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  Result<void> CheckAttach(MountNamespace& ns, const Mount& mount, VfsPath* at, Garbage* garbage)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Reachable(const Mount* mount, const Dentry* dentry, const VfsPath& root) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   bool IsAncestor(const Mount& ancestor, const Mount* mount) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   RefPtr<Mount> CopyMount(const Mount& mount, RefPtr<Dentry> root) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  RefPtr<Mount> CopyTree(const Mount& mount, RefPtr<Dentry> root, bool skip_unbindable,
-                         std::vector<std::pair<const Mount*, Mount*>>* copies) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  RefPtr<Mount> CopyTree(Mount& mount, RefPtr<Dentry> root, bool skip_unbindable,
+                         std::vector<std::pair<Mount*, Mount*>>* copies) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<Key, Mount*> mounted_ ABSL_GUARDED_BY(mutex_);  // (parent, mount point) -> child.

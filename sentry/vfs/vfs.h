@@ -90,6 +90,7 @@ class Vfs {
   virtual RefPtr<Mount> NewMount(RefPtr<Filesystem> fs, uint64_t flags, std::string_view source = "none") = 0;
   virtual RefPtr<MountNamespace> NewNamespace(RefPtr<Mount> root, RefPtr<UserNamespace> owner = nullptr) = 0;
   virtual Result<void> Attach(MountNamespace& ns, RefPtr<Mount> mount, const VfsPath& at) = 0;
+  // `flags`: of the new mount; 0: those of the source.
   virtual Result<void> Bind(MountNamespace& ns, const VfsPath& source, const VfsPath& at, bool recursive,
                             uint64_t flags) = 0;
   // `flags` with MS_BIND: of this mount alone; without: MS_RDONLY is of the file system too. EBUSY: open for writing.
@@ -108,8 +109,8 @@ class Vfs {
 
   // --- Anonymous files (pipes, sockets, eventfds …): a path in a kernel-internal mount, whose name in /proc/PID/fd is
   // `name` ("anon_inode:[eventpoll]") or, with a trailing ':', name[ino] ("pipe:" -> "pipe:[123]").
-  virtual VfsPath AnonPath(std::string_view name, uint32_t mode) = 0;
-  // Each call makes an inode of its own; its number is the path's. `mode` with type.
+  // Each call makes an inode of its own; `mode` is with its type. Owned by `creds`' fsuid and fsgid; null: root.
+  virtual VfsPath AnonPath(std::string_view name, uint32_t mode, const Credentials* creds = nullptr) = 0;
   // The same for an inode of the caller's (host descriptors); `name` as above, without a trailing ':' shown as it is.
   virtual VfsPath AnonInodePath(RefPtr<Inode> inode, std::string_view name) = 0;
   // A path for an inode that lives nowhere in the tree (memfd, O_TMPFILE): shown as `name` + " (deleted)".
