@@ -23,6 +23,8 @@ class IoBuffer {
   IoBuffer(MemoryManager& mm, uint64_t address, size_t length);
   // Sentry memory.
   IoBuffer(void* memory, size_t length);
+  IoBuffer(const IoBuffer&) = delete;
+  IoBuffer& operator=(const IoBuffer&) = delete;
 
   size_t remaining() const { return remaining_; }
   // Drops all but the first `length` bytes of what remains.
@@ -46,6 +48,9 @@ class IoBuffer {
 
  private:
   void Advance(size_t length);
+  // `move(at, done, length)` for each piece of the first `length` bytes; advances.
+  template <typename Move>
+  Result<size_t> ForEachPiece(size_t length, Move move);
 
   MemoryManager* mm_ = nullptr;  // Null: sentry memory.
   std::vector<::iovec> iov_storage_;

@@ -137,7 +137,8 @@ class MemoryManager : public RefCounted {
     int prot;
     bool shared, grows_down, locked;
     uint64_t device, inode;
-    std::string name;  // Path, "[stack]", "[heap]", "[vdso]" or empty.
+    std::string name;   // "[stack]", "[heap]", "[vdso]" or empty: then that of `file`, as the reader's root sees it.
+    RefPtr<File> file;  // Null: anonymous. `device` and `inode` are left to whoever asks the file.
     uint64_t resident_bytes, private_dirty_bytes, shared_clean_bytes;  // Filled when asked for.
   };
   // A snapshot, in address order.

@@ -1,0 +1,91 @@
+// fork(2) of a memory manager; its beginning and end.
+#include <algorithm>
+
+#include "sentry/mm/memory_manager_impl.h"
+#include "sentry/mm/safecopy_unsafe.h"
+
+namespace caisson {
+
+Result<RefPtr<MemoryManager>> MemoryManager::New(Platform& platform, RefPtr<MemoryFile> memory_file) {
+  RefPtr<AddressSpace> space = TRY(platform.NewAddressSpace());
+  return RefPtr<MemoryManager>(
+      MakeRef<MemoryManagerImpl>(platform, std::move(memory_file), std::move(space)));
+}
+
+MemoryManagerImpl::MemoryManagerImpl(Platform& platform, RefPtr<MemoryFile> memory_file, RefPtr<AddressSpace> space)
+    : platform_(platform),
+      memory_file_(std::move(memory_file)),
+      space_(std::move(space)),
+      user_range_(platform.user_range()) {
+  InstallSafeCopyHandler();
+  layout_.mmap_base = abi::PageRoundDown(user_range_.end - (uint64_t{1} << 30));
+}
+
+MemoryManagerImpl::~MemoryManagerImpl() { DropEverything(); }
+
+void MemoryManagerImpl::Leave() {
+  if (users_.fetch_sub(1, std::memory_order_acq_rel) == 1) DropEverything();
+}
+
+void MemoryManagerImpl::DropEverything() {
+  Change change;
+  RefPtr<File> executable;  // Let go of without locks, as `change`.
+  absl::MutexLock mapping_lock(&mapping_mutex_);
+  executable = std::move(executable_);
+  UnmapLocked({0, user_range_.end}, change);
+}
+
+Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
+  RefPtr<AddressSpace> space = TRY(platform_.NewAddressSpace());
+  auto child = MakeRef<MemoryManagerImpl>(platform_, memory_file_, std::move(space));
+  // Nobody else knows the child yet; its locks are taken for form's sake.
+  absl::MutexLock mapping_lock(&mapping_mutex_);
+  absl::MutexLock child_mapping_lock(&child->mapping_mutex_);
+  child->layout_ = layout_;
+  child->auxv_ = auxv_;
+  child->executable_ = executable_;
+  child->SetDumpable(dumpable());
+  child->stack_limit_.store(stack_limit_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+
+  std::vector<Range> wiped;  // What the child does not get the pages of, in address order.
+  for (auto& [start, entry] : vmas_) {
+    const Vma& vma = entry.value;
+    if (vma.flags.dont_fork || vma.flags.wipe_on_fork) wiped.push_back({start, entry.end});
+    if (vma.flags.dont_fork) continue;
+    Vma copy = vma;
+    copy.flags.locked = copy.flags.lock_on_fault = false;
+    child->InsertVma({start, entry.end}, std::move(copy));
+  }
+
+  Change change;
+  absl::MutexLock space_lock(&space_mutex_);
+  absl::MutexLock child_space_lock(&child->space_mutex_);
+  {
+    absl::MutexLock pma_lock(&pma_mutex_);
+    absl::MutexLock child_pma_lock(&child->pma_mutex_);
+    for (const Range& range : wiped) pmas_.Isolate(range.start, range.end);
+    auto skip = wiped.begin();
+    for (auto it = pmas_.begin(); it != pmas_.end(); ++it) {
+      while (skip != wiped.end() && skip->end <= it->first) ++skip;
+      if (skip != wiped.end() && skip->start <= it->first) continue;
+      Pma& pma = it->second.value;
+      if (pma.owned) {
+        pma.cow = true;
+        pma.writable = false;
+        if (pma.mapped != -1 && (pma.mapped & PROT_WRITE)) AddMapOp(it, change);
+      }
+      pma.file->IncRef({pma.offset, it->second.end - it->first});
+      Pma copy = pma;
+      copy.mapped = -1;
+      child->pmas_.Insert(it->first, it->second.end, std::move(copy));
+    }
+    child->pending_ = true;
+    for (const Range& range : wiped) pmas_.MergeAround(range.start, range.end);
+  }
+  // From here on the parent's stub cannot store to what both now have. A stub that is gone cannot either.
+  Result<void> applied = Apply(change);
+  if (!applied.ok() && applied.error() != ESRCH) return applied.error();
+  return RefPtr<MemoryManager>(std::move(child));
+}
+
+}  // namespace caisson
