@@ -13,4 +13,8 @@ std::string Describe(const SwitchResult& result, const Registers& regs) {
   return text;
 }
 
+std::vector<PlatformKind> PlatformsUnderTest() { return {PlatformKind::kPtrace}; }
+
+std::string PlatformParamName(const testing::TestParamInfo<PlatformKind>& info) { return PlatformName(info.param); }
+
 }  // namespace caisson

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "platform/platform.h"
 #include "sentry/base/unique_fd.h"
@@ -107,6 +108,9 @@ class Guest {
 };
 
 std::string Describe(const SwitchResult& result, const Registers& regs);
+
+std::vector<PlatformKind> PlatformsUnderTest();
+std::string PlatformParamName(const testing::TestParamInfo<PlatformKind>& info);
 
 // The test of every conformance suite: one sandbox of the platform under test.
 class PlatformTest : public testing::TestWithParam<PlatformKind> {

@@ -264,7 +264,7 @@ GLOBAL(stub_after_wait):
   lea (UC_TO_SIGINFO - UC_RSP)(%rsp), %rsp
   iretq
 
-// ---- The handler of SIGSEGV and SIGBUS of a ptrace guest thread: stops at once, so that the sentry can read the
+// ---- The handler of faults of a ptrace guest thread: stops at once, so that the sentry can read the
 // signal frame, the only place where the kernel tells the error code and trap number. ----
 GLOBAL(stub_ptrace_handler):
   mov $__NR_getpid, %eax

@@ -88,7 +88,7 @@ Result<ZygoteConfig*> PrepareImage(PlatformKind kind) {
         bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP) | bit(SIGSYS) | bit(SIGURG);
   } else {
     config->handler = InStub(stub_ptrace_handler);
-    config->handled_signals = bit(SIGSEGV) | bit(SIGBUS);
+    config->handled_signals = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE);
   }
   if (mprotect(base, kZygoteCodeSize, PROT_READ | PROT_EXEC) != 0) return Errno(errno);
   return config;
