@@ -10,6 +10,7 @@
 #include "sentry/vfs/dentry.h"
 #include "sentry/vfs/file.h"
 #include "sentry/vfs/filesystem_type.h"
+#include "sentry/vfs/mount.h"
 
 namespace caisson {
 
