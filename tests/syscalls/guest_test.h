@@ -74,6 +74,12 @@ int RunInChild(Body body) {
   return status;
 }
 
+// A char* is an address here; arrays, literals and strings are text.
+template <typename T>
+inline constexpr bool kIsText = std::is_convertible_v<const T&, std::string_view> && !std::is_pointer_v<T>;
+template <typename T>
+inline constexpr bool kMayBeText = std::is_convertible_v<const T&, std::string_view> && !std::is_null_pointer_v<T>;
+
 template <typename T>
 std::string Show(const T& value) {
   if constexpr (std::is_same_v<T, bool>) {
@@ -82,7 +88,9 @@ std::string Show(const T& value) {
     return std::to_string(static_cast<long long>(value));
   } else if constexpr (std::is_integral_v<T> || std::is_floating_point_v<T>) {
     return std::to_string(value);
-  } else if constexpr (std::is_convertible_v<const T&, std::string_view>) {
+  } else if constexpr (std::is_null_pointer_v<T>) {
+    return "nullptr";
+  } else if constexpr (kIsText<T>) {
     return '"' + std::string(std::string_view(value)) + '"';
   } else if constexpr (std::is_pointer_v<T>) {
     char text[24] = "0x";
@@ -96,7 +104,7 @@ std::string Show(const T& value) {
 
 template <typename A, typename B>
 bool Equal(const A& a, const B& b) {
-  if constexpr (std::is_convertible_v<const A&, std::string_view> && std::is_convertible_v<const B&, std::string_view>) {
+  if constexpr (kMayBeText<A> && kMayBeText<B> && (kIsText<A> || kIsText<B>)) {
     return std::string_view(a) == std::string_view(b);
   } else {
     return a == b;
