@@ -10,6 +10,9 @@
 #include "sentry/base/result.h"
 #include "sentry/base/unique_fd.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/namespaces.h"
+#include "sentry/net/network_namespace.h"
+#include "sentry/vfs/mount.h"
 
 namespace caisson {
 

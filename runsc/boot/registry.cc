@@ -2,10 +2,11 @@
 
 #include "sentry/fs/dev/mem_devices.h"
 #include "sentry/fs/dev/pty.h"
-#include "sentry/fs/pipe/pipe.h"
+#include "sentry/fs/pipe/pipe_file.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/vfs/file.h"
 #include "sentry/vfs/filesystem_type.h"
 
 namespace caisson {
@@ -23,7 +24,7 @@ void RegisterFilesystemsAndDevices() {
   RegisterFilesystemType({"overlay", nullptr, true, false});
   RegisterMemoryDevices();
   RegisterTerminalDevices();
-  RegisterPipes();
+  RegisterFifoOpener([](Kernel&, Inode& inode, const VfsPath& path, int flags) { return OpenFifo(inode, path, flags); });
 }
 
 }  // namespace caisson
