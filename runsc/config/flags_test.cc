@@ -60,7 +60,7 @@ TEST(OptionsTest, ChecksValues) {
     return GlobalOptionsFrom(*Flags::Parse(arguments, GlobalFlagTable()));
   };
   EXPECT_EQ(options({"--root", "/a/../b"})->root, "/b");
-  EXPECT_EQ(options({"--platform=ptrace"})->platform, PlatformKind::kPtrace);
+  EXPECT_EQ(options({"--platform=ptrace"})->platform, PlatformOption::kPtrace);
   EXPECT_EQ(options({"--log-format=json"})->log_format, LogFormat::kJson);
   EXPECT_EQ(MessageOf(options({"--platform=x"}).status()), "invalid platform: x (known: systrap, ptrace)");
   for (const char* bad : {"--root=", "--log-format=x", "--network=x", "--overlay2=x", "--rootless=x", "--host-uds=x",

@@ -90,11 +90,11 @@ absl::StatusOr<GlobalOptions> GlobalOptionsFrom(const Flags& flags) {
   options.debug_log = flags.String("debug-log");
   options.systemd_cgroup = flags.Bool("systemd-cgroup");
   options.ignore_cgroups = flags.Bool("ignore-cgroups");
-  options.platform = OK_OR_RETURN(Choose<PlatformKind>(
-      flags, "platform", {{"systrap", PlatformKind::kSystrap}, {"ptrace", PlatformKind::kPtrace}}));
-  options.network = OK_OR_RETURN(Choose<NetworkKind>(
+  options.platform = OK_OR_RETURN(Choose<PlatformOption>(
+      flags, "platform", {{"systrap", PlatformOption::kSystrap}, {"ptrace", PlatformOption::kPtrace}}));
+  options.network = OK_OR_RETURN(Choose<NetworkOption>(
       flags, "network",
-      {{"none", NetworkKind::kNone}, {"host", NetworkKind::kHost}, {"sandbox", NetworkKind::kSandbox}}));
+      {{"none", NetworkOption::kNone}, {"host", NetworkOption::kHost}, {"sandbox", NetworkOption::kSandbox}}));
   options.strace = flags.Bool("strace");
   for (const std::string& name : Split(flags.String("strace-syscalls"), ',')) {
     if (!name.empty()) options.strace_syscalls.push_back(name);
@@ -109,9 +109,9 @@ absl::StatusOr<GlobalOptions> GlobalOptionsFrom(const Flags& flags) {
   options.overlay_mounts = overlay == kAll;
   options.file_access_shared =
       OK_OR_RETURN(Choose<bool>(flags, "file-access", {{"exclusive", false}, {"shared", true}}));
-  options.host_uds = OK_OR_RETURN(Choose<HostUds>(
+  options.host_uds = OK_OR_RETURN(Choose<HostUdsOption>(
       flags, "host-uds",
-      {{"none", HostUds::kNone}, {"open", HostUds::kOpen}, {"create", HostUds::kCreate}, {"all", HostUds::kAll}}));
+      {{"none", HostUdsOption::kNone}, {"open", HostUdsOption::kOpen}, {"create", HostUdsOption::kCreate}, {"all", HostUdsOption::kAll}}));
   return options;
 }
 

@@ -12,9 +12,9 @@
 
 namespace caisson {
 
-enum class PlatformKind { kPtrace, kSystrap };
-enum class NetworkKind { kNone, kHost, kSandbox };
-enum class HostUds { kNone, kOpen, kCreate, kAll };
+enum class PlatformOption { kPtrace, kSystrap };
+enum class NetworkOption { kNone, kHost, kSandbox };
+enum class HostUdsOption { kNone, kOpen, kCreate, kAll };
 
 struct GlobalOptions {
   std::string root;      // Absolute.
@@ -25,15 +25,15 @@ struct GlobalOptions {
   bool systemd_cgroup = false;
   bool ignore_cgroups = false;
   bool rootless = false;  // Degrade where privilege is missing. Settled: "auto" means when not the host's root.
-  PlatformKind platform = PlatformKind::kSystrap;
-  NetworkKind network = NetworkKind::kNone;
+  PlatformOption platform = PlatformOption::kSystrap;
+  NetworkOption network = NetworkOption::kNone;
   bool strace = false;
   std::vector<std::string> strace_syscalls;
   uint32_t strace_log_size = 0;
   bool overlay_root = true;     // --overlay2
   bool overlay_mounts = false;  // --overlay2=all:memory
   bool file_access_shared = false;
-  HostUds host_uds = HostUds::kNone;
+  HostUdsOption host_uds = HostUdsOption::kNone;
 };
 
 std::span<const FlagSpec> GlobalFlagTable();

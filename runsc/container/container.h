@@ -47,6 +47,7 @@ class Container {
   // Takes the lock, waiting at most `timeout_ms`, and reads the state again. kNotFound if the container was deleted
   // meanwhile; kUnavailable if another command kept it.
   absl::Status Lock(int timeout_ms);
+  void Unlock() { lock_.Reset(); }
 
   // What is true now. `frozen` says whether the freezer of the container's cgroup holds it.
   ContainerStatus Status(const std::function<bool()>& frozen) const;
