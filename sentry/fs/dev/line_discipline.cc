@@ -316,7 +316,7 @@ Result<size_t> LineDiscipline::SlaveRead(IoBuffer& destination) {
     absl::MutexLock lock(&mutex_);
     if (canonical()) {
       if (lines_.empty()) {
-        if (master_closed_) return Errno(EIO);
+        if (master_closed_) return size_t{0};
         return Errno(EAGAIN);
       }
       const size_t n = std::min(lines_.front(), destination.remaining());
@@ -326,7 +326,7 @@ Result<size_t> LineDiscipline::SlaveRead(IoBuffer& destination) {
       if (lines_.front() == 0) lines_.pop_front();
     } else {
       if (!SlaveReady()) {
-        if (master_closed_) return Errno(EIO);
+        if (master_closed_) return size_t{0};
         if (termios_.c_cc[VMIN] == 0 && termios_.c_cc[VTIME] == 0) return size_t{0};
         return Errno(EAGAIN);
       }

@@ -36,7 +36,7 @@ class LineDiscipline {
   // --- Master. EAGAIN: nothing there, or no room. EIO on Read once every slave is closed and all is read.
   Result<size_t> MasterRead(IoBuffer& destination);
   Result<size_t> MasterWrite(IoBuffer& source, Signals* signals);
-  // --- Slave. 0: end of file (^D). EAGAIN. EIO once the master is closed.
+  // --- Slave. 0: end of file (^D), or the master is closed; writing is EIO then. EAGAIN.
   Result<size_t> SlaveRead(IoBuffer& destination);
   Result<size_t> SlaveWrite(IoBuffer& source);
 

@@ -160,7 +160,7 @@ TEST_F(LineDisciplineTest, ClosingASideIsSeenByTheOther) {
   EXPECT_EQ(line_.MasterRead(destination).error_code(), EIO);
   line_.MasterClosed();
   EXPECT_TRUE(line_.SlavePoll() & EPOLLHUP);
-  EXPECT_EQ(line_.SlaveRead(destination).error_code(), EIO);
+  EXPECT_EQ(line_.SlaveRead(destination).value_or(1), 0u);
   std::string text = "x";
   IoBuffer source(text.data(), 1);
   EXPECT_EQ(line_.SlaveWrite(source).error_code(), EIO);
