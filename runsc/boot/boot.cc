@@ -29,6 +29,7 @@
 #include "runsc/sandbox/sync.pb.h"
 #include "sentry/base/log.h"
 #include "sentry/base/unique_fd.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/task.h"
@@ -186,6 +187,11 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   if (!gofer.ok()) return sync.Fail(std::string("connecting to the gofer: ") + strerror(gofer.error().code()));
   absl::StatusOr<RefPtr<MountNamespace>> mounts = BuildMounts(kernel, *gofer, config);
   if (!mounts.ok()) return sync.Fail(std::string(mounts.status().message()));
+
+  for (const auto& [name, value] : config.sysctl()) {
+    Result<void> set = SetSysctl(kernel, name, value);
+    if (!set.ok()) return sync.Fail("linux.sysctl \"" + name + "\": " + strerror(set.error_code()));
+  }
 
   ContainerContext container;
   container.id = options.container_id;
