@@ -64,7 +64,7 @@ struct ExecImage {
 };
 
 // May block on files. Linux's errno: E2BIG (arguments, one string over 128 KiB, scripts that outgrow it), ENOEXEC (no
-// known format, malformed), ELIBBAD (malformed interpreter), ELOOP (scripts more than 4 deep), EINVAL (two interpreters
+// known format, malformed), ELIBBAD (malformed interpreter), ELOOP (scripts more than 5 deep), EINVAL (two interpreters
 // …), ENOMEM, EIO, and what the callbacks return.
 Result<ExecImage> LoadProgram(LoadRequest request);
 

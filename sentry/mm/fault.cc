@@ -91,6 +91,7 @@ Result<void> MemoryManagerImpl::FaultInVma(Range bounds, const Vma& vma, uint64_
         presence = MakePresent(bounds, vma, page, write, change);
         invalidations = invalidations_;
         if (presence.ok() && presence.value() == Presence::kReady && !map) {
+          pending_ = true;  // What the sentry puts there is likely what the guest uses next.
           if (Result<uint8_t*> host = HostPointer(pmas_.Find(page)); !host.ok()) presence = host.error();
         }
         if (presence.ok() && presence.value() == Presence::kReady && (map || change.remap)) {

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -17,7 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "sentry/abi/linux.h"
-#include "sentry/base/log.h"
+#include "sentry/base/host_thread.h"
 #include "sentry/mm/interval_map.h"
 #include "sentry/mm/safecopy_unsafe.h"
 
@@ -51,8 +50,9 @@ class MemoryFileImpl final : public MemoryFile {
     {
       absl::MutexLock lock(&mutex_);
       stopping_ = true;
+      mutex_.Await(absl::Condition(
+          +[](bool* started) { return !*started; }, &reclaimer_started_));
     }
-    if (reclaimer_.joinable()) reclaimer_.join();
     munmap(base_, size_);
   }
 
@@ -106,8 +106,7 @@ class MemoryFileImpl final : public MemoryFile {
   int flush_waiters_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t allocated_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread reclaimer_;  // Started with the first freed range.
-  bool reclaimer_started_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reclaimer_started_ ABSL_GUARDED_BY(mutex_) = false;  // With the first freed range.
 };
 
 void MemoryFileImpl::AddFree(uint64_t start, uint64_t end) {
@@ -236,13 +235,13 @@ void MemoryFileImpl::DecRef(FileRange range) {
     }
     CHECK(position == range.end());
     refs_.MergeAround(range.offset, range.end());
-    if (dirty_bytes_ >= kMostDirty) {
+    if (dirty_bytes_ > 0 && !reclaimer_started_) {
+      reclaimer_started_ = StartHostThread([this] { ReclaimLoop(); }).ok();
+    }
+    if (dirty_bytes_ >= kMostDirty || (dirty_bytes_ > 0 && !reclaimer_started_)) {
       urgent.swap(dirty_);
       dirty_bytes_ = 0;
       ++punching_;
-    } else if (dirty_bytes_ > 0 && !reclaimer_started_) {
-      reclaimer_started_ = true;
-      reclaimer_ = std::thread([this] { ReclaimLoop(); });
     }
   }
   if (!urgent.empty()) PunchAndFree(std::move(urgent));
@@ -286,7 +285,10 @@ void MemoryFileImpl::ReclaimLoop() {
       absl::MutexLock lock(&mutex_);
       mutex_.Await(absl::Condition(this, &MemoryFileImpl::ReclaimDue));
       mutex_.AwaitWithTimeout(absl::Condition(this, &MemoryFileImpl::ReclaimUrgent), kReclaimDelay);
-      if (stopping_) return;
+      if (stopping_) {
+        reclaimer_started_ = false;  // The last that this thread does with the object.
+        return;
+      }
       if (dirty_.empty()) continue;
       batch.swap(dirty_);
       dirty_bytes_ = 0;

@@ -80,7 +80,9 @@ void MemoryManagerImpl::AddMapOps(Range range, Change& change) {
   }
   if (pending_) {
     constexpr size_t kMostPending = 192;
+    constexpr size_t kMostSearched = 1024;
     pending_ = false;
+    if (pmas_.size() > kMostSearched) return;
     for (auto it = pmas_.begin(); it != pmas_.end() && change.ops.size() < kMostPending; ++it) {
       if (it->second.value.mapped == -1) AddMapOp(it, change);
     }
