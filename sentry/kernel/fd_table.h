@@ -20,6 +20,7 @@ class FdTable : public RefCounted {
   // Each task that uses the table counts as a user; the last one to leave closes everything.
   void Enter();
   void Leave(Task& task);
+  bool shared() const;  // More than one task uses it.
 
   // EBADF. Lock-free.
   Result<RefPtr<File>> Get(int fd) const;
@@ -39,6 +40,7 @@ class FdTable : public RefCounted {
   int highest() const;
 
  private:
+  friend class FdReservation;
   ~FdTable() override;
   struct State;
   State* state_;

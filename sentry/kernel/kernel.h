@@ -28,6 +28,7 @@ class PidNamespace;
 class Task;
 class ThreadGroup;
 class UtsNamespace;
+class Vdso;
 class Vfs;
 
 // What `uname` and /proc/version tell: Linux 6.1 and Caisson, never the host.
@@ -61,6 +62,7 @@ class Kernel {
   FutexManager& futexes() { return *futexes_; }
   const RefPtr<UserNamespace>& initial_user_ns() const { return initial_user_ns_; }
   const RefPtr<PidNamespace>& initial_pid_ns() const { return initial_pid_ns_; }
+  Vdso* vdso() const;  // Null: there is none.
   int64_t boot_monotonic_ns() const { return boot_monotonic_ns_; }
 
   // A process as a container's first or as an exec's: fully described, not running yet.
@@ -106,12 +108,6 @@ class Kernel {
   State& state() const { return *state_; }
 
  private:
-  friend class Pid;
-  friend class PidNamespace;
-  friend class ProcessGroup;
-  friend class Session;
-  friend class Task;
-  friend class ThreadGroup;
   KernelOptions options_;
   std::unique_ptr<TimerQueue> timers_;
   std::unique_ptr<FutexManager> futexes_;

@@ -59,6 +59,7 @@ class IpcNamespace : public RefCounted {
 class PidNamespace : public RefCounted {
  public:
   PidNamespace(Kernel& kernel, RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner);
+  Kernel& kernel() const;
   PidNamespace* parent() const { return parent_.get(); }
   UserNamespace& owner() const { return *owner_; }
   int level() const { return level_; }
@@ -77,17 +78,17 @@ class PidNamespace : public RefCounted {
   // Thread groups visible here in order of number: /proc, kill(-1).
   std::vector<RefPtr<ThreadGroup>> ThreadGroups() const;
 
+  struct State;  // What only sentry/kernel touches.
+  State& state() const { return *state_; }
+
  private:
   friend class Kernel;
   friend class Pid;
-  friend class Task;
-  friend class ThreadGroup;
   ~PidNamespace() override;
   const uint64_t id_;
   const RefPtr<PidNamespace> parent_;
   const RefPtr<UserNamespace> owner_;
   const int level_;
-  struct State;
   std::unique_ptr<State> state_;
 };
 

@@ -36,10 +36,10 @@ Result<RefPtr<Pid>> Pid::Allocate(Kernel& kernel, RefPtr<PidNamespace> ns, std::
   std::vector<PidNamespace*> levels(ns->level() + 1);
   for (PidNamespace* n = ns.get(); n; n = n->parent()) levels[n->level()] = n;
   std::vector<pid_t> numbers(levels.size());
-  absl::MutexLock lock(&kernel.state_->pids);
-  if (ns->state_->dead) return Errno(ENOMEM);
+  absl::MutexLock lock(&kernel.state().pids);
+  if (ns->state().dead) return Errno(ENOMEM);
   for (size_t i = 0; i < levels.size(); ++i) {
-    PidNamespace::State& state = *levels[i]->state_;
+    PidNamespace::State& state = levels[i]->state();
     const size_t depth = levels.size() - 1 - i;
     if (depth < wanted.size()) {
       numbers[i] = wanted[depth];
@@ -52,7 +52,7 @@ Result<RefPtr<Pid>> Pid::Allocate(Kernel& kernel, RefPtr<PidNamespace> ns, std::
     }
   }
   for (size_t i = 0; i < levels.size(); ++i) {
-    PidNamespace::State& state = *levels[i]->state_;
+    PidNamespace::State& state = levels[i]->state();
     state.numbers[numbers[i]] = pid.get();
     const size_t depth = levels.size() - 1 - i;
     if (depth >= wanted.size()) state.last = numbers[i];
@@ -69,10 +69,10 @@ pid_t Pid::In(const PidNamespace& ns) const {
 
 void Pid::OnLastRef() {
   {
-    absl::MutexLock lock(&kernel_.state_->pids);
+    absl::MutexLock lock(&kernel_.state().pids);
     CHECK(!task && !process && !group && !session);
     if (!numbers_.empty()) {
-      for (PidNamespace* n = ns_.get(); n; n = n->parent()) n->state_->numbers.erase(numbers_[n->level()]);
+      for (PidNamespace* n = ns_.get(); n; n = n->parent()) n->state().numbers.erase(numbers_[n->level()]);
     }
   }
   delete this;
@@ -89,8 +89,10 @@ PidNamespace::PidNamespace(Kernel& kernel, RefPtr<PidNamespace> parent, RefPtr<U
 
 PidNamespace::~PidNamespace() = default;
 
+Kernel& PidNamespace::kernel() const { return state_->kernel; }
+
 RefPtr<Task> PidNamespace::FindTask(pid_t tid) const {
-  absl::MutexLock lock(&state_->kernel.state_->pids);
+  absl::MutexLock lock(&state_->kernel.state().pids);
   auto it = state_->numbers.find(tid);
   if (it == state_->numbers.end()) return nullptr;
   Task* task = it->second->task;
@@ -98,7 +100,7 @@ RefPtr<Task> PidNamespace::FindTask(pid_t tid) const {
 }
 
 RefPtr<ThreadGroup> PidNamespace::FindThreadGroup(pid_t tgid) const {
-  absl::MutexLock lock(&state_->kernel.state_->pids);
+  absl::MutexLock lock(&state_->kernel.state().pids);
   auto it = state_->numbers.find(tgid);
   if (it == state_->numbers.end()) return nullptr;
   ThreadGroup* process = it->second->process;
@@ -106,7 +108,7 @@ RefPtr<ThreadGroup> PidNamespace::FindThreadGroup(pid_t tgid) const {
 }
 
 RefPtr<ProcessGroup> PidNamespace::FindProcessGroup(pid_t pgid) const {
-  absl::MutexLock lock(&state_->kernel.state_->pids);
+  absl::MutexLock lock(&state_->kernel.state().pids);
   auto it = state_->numbers.find(pgid);
   if (it == state_->numbers.end()) return nullptr;
   ProcessGroup* group = it->second->group;
@@ -114,7 +116,7 @@ RefPtr<ProcessGroup> PidNamespace::FindProcessGroup(pid_t pgid) const {
 }
 
 RefPtr<Pid> PidNamespace::FindPid(pid_t number) const {
-  absl::MutexLock lock(&state_->kernel.state_->pids);
+  absl::MutexLock lock(&state_->kernel.state().pids);
   auto it = state_->numbers.find(number);
   if (it == state_->numbers.end()) return nullptr;
   return it->second->TryIncRef() ? RefPtr<Pid>::Adopt(it->second) : nullptr;
@@ -122,7 +124,7 @@ RefPtr<Pid> PidNamespace::FindPid(pid_t number) const {
 
 pid_t PidNamespace::TidOf(const Task& task) const {
   Kernel& kernel = state_->kernel;
-  absl::MutexLock lock(&kernel.state_->pids);
+  absl::MutexLock lock(&kernel.state().pids);
   const RefPtr<Pid>& pid = task.state().pid;
   return pid && pid->task == &task ? pid->In(*this) : 0;
 }
@@ -131,7 +133,7 @@ pid_t PidNamespace::TgidOf(const ThreadGroup& group) const { return group.state(
 
 std::vector<RefPtr<ThreadGroup>> PidNamespace::ThreadGroups() const {
   std::vector<RefPtr<ThreadGroup>> found;
-  absl::MutexLock lock(&state_->kernel.state_->pids);
+  absl::MutexLock lock(&state_->kernel.state().pids);
   for (auto& [number, pid] : state_->numbers) {
     if (pid->process && pid->process->TryIncRef()) found.push_back(RefPtr<ThreadGroup>::Adopt(pid->process));
   }
@@ -139,7 +141,7 @@ std::vector<RefPtr<ThreadGroup>> PidNamespace::ThreadGroups() const {
 }
 
 RefPtr<ThreadGroup> PidNamespace::init() const {
-  absl::MutexLock lock(&state_->kernel.state_->pids);
+  absl::MutexLock lock(&state_->kernel.state().pids);
   ThreadGroup* process = state_->init;
   return process && process->TryIncRef() ? RefPtr<ThreadGroup>::Adopt(process) : nullptr;
 }

@@ -19,10 +19,10 @@ thread_local Task* current_task = nullptr;
 Task* Task::Current() { return current_task; }
 
 Task::Task(Kernel& kernel) : kernel_(kernel), state_(new State(*this)) {
-  kernel_.state_->task_count.fetch_add(1, std::memory_order_relaxed);
+  kernel_.state().task_count.fetch_add(1, std::memory_order_relaxed);
 }
 
-Task::~Task() { kernel_.state_->task_count.fetch_sub(1, std::memory_order_relaxed); }
+Task::~Task() { kernel_.state().task_count.fetch_sub(1, std::memory_order_relaxed); }
 
 RefPtr<Task> Task::State::NewTask(Kernel& kernel, RefPtr<ThreadGroup> group, RefPtr<Pid> pid) {
   RefPtr<Task> task = RefPtr<Task>::Adopt(new Task(kernel));

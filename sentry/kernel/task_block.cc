@@ -42,6 +42,7 @@ void Task::State::Sleep(int64_t deadline_ns) {
   asleep.store(false, std::memory_order_relaxed);
   voluntary_switches.fetch_add(1, std::memory_order_relaxed);
   AccountIdle();
+  if (group->state().cpu_timers_parked.exchange(false, std::memory_order_acq_rel)) attention.fetch_or(kAttentionWork);
 }
 
 Result<void> Task::Block(int64_t deadline_ns) {

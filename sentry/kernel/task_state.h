@@ -21,6 +21,9 @@
 
 namespace caisson {
 
+struct CloneRequest;
+struct PreparedExec;
+
 // Why a task must look up before it enters the guest or goes on sleeping.
 enum Attention : uint32_t {
   kAttentionSignal = 1,  // A signal may be deliverable.
@@ -71,6 +74,8 @@ struct Task::State {
   std::atomic<Phase> phase{Phase::kNew};
   int exit_code = 0;             // [T] A wait status.
   bool exit_requested = false;   // By exit(2).
+  std::atomic<bool> may_run{false};  // Set when the process is started.
+  bool becomes_init = false;         // Immutable once created: the first of its pid namespace.
   bool regs_replaced = false;    // execve and rt_sigreturn: the call has no result to store.
   uint64_t clear_child_tid = 0;
   uint64_t robust_list = 0;
@@ -90,7 +95,9 @@ struct Task::State {
   abi::SigaltStack altstack{0, SS_DISABLE, 0, 0};
   std::function<Result<int64_t>(Task&)> restart_block;
   int restart_code = 0;              // The call that just ended wants to be restarted (kErestart…); 0: not.
-  uint64_t syscall_rip = 0;
+  uint32_t syscall_number = 0;
+  uint32_t fault_trap_number = 0, fault_error_code = 0;  // What the next signal frame shows.
+  uint64_t fault_address = 0;
   bool stop_pending = false;         // [S] Counted in the group's to_stop.
   bool stopped = false;              // [S] Sleeps in a group stop.
   std::atomic<char> stop_letter{0};  // 'T' while stopped.
@@ -98,6 +105,7 @@ struct Task::State {
   // --- Accounting: TSC ticks.
   std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
   std::atomic<uint64_t> last_tick{0};
+  bool accounted = false;            // [T] Its times are part of the process's dead_*.
   std::atomic<uint64_t> voluntary_switches{0}, minor_faults{0};
   std::atomic<int> dumpable_hint{1};
 
@@ -105,9 +113,7 @@ struct Task::State {
   SchedAttributes sched ABSL_GUARDED_BY(sched_mutex);
   std::vector<uint64_t> affinity ABSL_GUARDED_BY(sched_mutex);  // Empty: all CPUs.
 
-  // --- Futexes: PI locks that this task owns (futex_pi.cc).
-  struct PiState;
-  PiState* pi = nullptr;
+  std::atomic<bool> owns_pi_locks{false};  // Some PI futex with waiters is, or was, owned by this task.
 
   // --- Construction.
   static RefPtr<Task> NewTask(Kernel& kernel, RefPtr<ThreadGroup> group, RefPtr<Pid> pid);
@@ -119,10 +125,14 @@ struct Task::State {
   void Serve(const SwitchResult& result);
   void ServeSyscall();
   void ServeFault(const SwitchResult& result);
-  void Unimplemented(uint64_t number, const SyscallEntry* entry);
+  void Unimplemented(uint32_t number, const SyscallEntry* entry);
+  Result<int64_t> TracedCall(const SyscallEntry& entry, const SyscallArgs& args);
+  void LogSyscall(const SyscallEntry* entry, uint32_t number, const std::string& arguments, const Result<int64_t>& result);
   // False: the task must exit.
   bool HandleAttention();
   void ParkWhilePaused();
+  void LeftGuestWhilePausing();
+  void CheckCpuTimers();
   void SetAttention(uint32_t bits);  // Any thread.
   void ClearAttention(uint32_t bits) { attention.fetch_and(~bits); }
   bool MustDie() const { return attention.load(std::memory_order_acquire) & kAttentionKill; }
@@ -136,26 +146,43 @@ struct Task::State {
 
   // --- signal_delivery.cc, signal_frame.cc
   void DeliverSignals();
+  // The next signal whose handler is to run; false when there is none (left) or the task must die.
+  bool NextHandler(abi::Siginfo* info, abi::Sigaction* action);
   void RecalculateLocked();  // [S] held.
   void SetMaskLocked(abi::Sigset mask);
+  void RestoreSavedMask();
   void PrepareRestart(bool handler, uint64_t sa_flags);
   Result<void> SetUpFrame(const abi::Siginfo& info, const abi::Sigaction& action);
   Result<void> RestoreFrame();
+  // sigaltstack(2): EPERM while on it, EINVAL, ENOMEM.
+  Result<void> SetAltStack(const abi::SigaltStack& wanted, uint64_t sp);
   bool OnAltStack(uint64_t sp) const;
   abi::SigaltStack CurrentAltStack(uint64_t sp) const;
-  void StopInGroup();  // [S] held on entry, released while asleep.
-  bool BeginGroupStopLocked(int signo);
-  void ForceSignalLocked(const abi::Siginfo& info);
+  void StopInGroupLocked();  // Releases [S] while it sleeps.
+  void BeginGroupStopLocked(int signo);
 
   // --- task_exit.cc
   void Exit();
   void ReleaseMemory(bool exec);  // mm_release(): vfork, clear_child_tid, robust futexes.
   void LeaveGroup();
+  void DropResources();
+  bool becomes_init_of_ns() const;
+  void ZapPidNamespace();
+  void ReleasePiLocks();
   void ExitRobustList();
+  void AbandonBeforeStart();
 
   // --- task_exec.cc
   Result<void> BecomeOnlyThread();
   void TakeLeadersPlace();
+  void InstallExec(PreparedExec prepared);
+
+  // --- task_clone.cc
+  Result<pid_t> Clone(const CloneRequest& request);
+  Result<void> JoinGroup(const RefPtr<Task>& child);
+  Result<void> FoundProcess(const RefPtr<Task>& child, const CloneRequest& request);
+  void InheritScheduling(const State& from);
+  bool SharesFsWithOthers() const;
 
   // --- Accounting.
   void AccountUser();    // The stretch that ends now was guest code.
@@ -163,17 +190,14 @@ struct Task::State {
   void AccountIdle();    // … sleep.
 };
 
-// Clone, exec and wait, for syscalls/.
-struct CloneRequest {
-  uint64_t flags = 0;
-  int exit_signal = 0;
-  uint64_t stack = 0;  // Address to start with; 0: the parent's.
-  uint64_t tls = 0;
-  uint64_t parent_tid = 0;
-  uint64_t child_tid = 0;
-  uint64_t pidfd = 0;
-  std::vector<pid_t> set_tid;
-};
+// Terminals (session_tty.cc). The process gets `terminal`, or loses the one it has.
+void AttachControllingTerminal(ThreadGroup& process, File& terminal);
+void DetachControllingTerminal(ThreadGroup& process);
+
+inline constexpr int kMaxUserNamespaces = 32;  // Nesting.
+inline constexpr int kMaxPidNamespaces = 32;
+// As the creator of a user namespace that is a child of its own. EPERM, ENOSPC.
+Result<RefPtr<const Credentials>> CredentialsInNewUserNamespace(Task& task);
 
 }  // namespace caisson
 

@@ -24,14 +24,16 @@ class ProcessGroup : public RefCounted {
   Session& session() const;
   pid_t IdIn(const PidNamespace& ns) const;  // 0 when not visible.
   bool IsOrphaned() const;
+  std::vector<RefPtr<ThreadGroup>> members() const;
   // To every member; ok if at least one took it. ESRCH, EPERM: by the checks of the caller's `may` (null: no check).
   Result<void> SendSignal(const abi::Siginfo& info);
 
+  struct State;  // What only sentry/kernel touches.
+  State& state() const { return *state_; }
+
  private:
   friend class ThreadGroup;
-  friend class Session;
   friend class Kernel;
-  struct State;
   std::unique_ptr<State> state_;
   ProcessGroup();
   ~ProcessGroup() override;
@@ -46,11 +48,10 @@ class Session : public RefCounted {
   RefPtr<ProcessGroup> FindGroup(const PidNamespace& ns, pid_t pgid) const;  // Within this session.
   ThreadGroup* leader() const;  // Compared only.
 
+  struct State;  // What only sentry/kernel touches.
+  State& state() const { return *state_; }
+
  private:
-  friend class ThreadGroup;
-  friend class ProcessGroup;
-  friend class Kernel;
-  struct State;
   std::unique_ptr<State> state_;
   Session();
   ~Session() override;
@@ -64,6 +65,7 @@ class ThreadGroup final : public RefCounted {
   pid_t TgidIn(const PidNamespace& ns) const;
   RefPtr<ProcessGroup> process_group() const;
   RefPtr<Session> session() const;
+  RefPtr<ThreadGroup> parent() const;  // Null: nobody waits for it.
 
   // To the process (kill(2)); some task of it takes it. ESRCH, EAGAIN as Task::SendSignal.
   Result<void> SendSignal(const abi::Siginfo& info);

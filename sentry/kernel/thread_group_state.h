@@ -18,6 +18,7 @@
 #include "sentry/kernel/signal_queue.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/kernel/tty.h"
 
 namespace caisson {
 
@@ -67,6 +68,7 @@ struct ThreadGroup::State {
 
   // --- Job control.
   bool stopping = false;            // [S] A group stop is under way or complete.
+  bool stop_dequeued = false;       // [S] A stop signal was taken and has not been acted on; SIGCONT takes it back.
   int stop_signal = 0;              // [S]
   int to_stop = 0;                  // [S] Threads that have not stopped yet.
   bool stopped = false;             // [S] All have.
@@ -77,6 +79,7 @@ struct ThreadGroup::State {
   // --- Waiting.
   WaitQueue child_queue;   // wait(2): something happened to a child.
   WaitQueue exit_queue;    // This process exited.
+  WaitQueue leave_queue;   // A thread of it left (execve waits for that).
   WaitQueue signal_queue;  // A signal was queued.
 
   // --- Limits and accounting.
@@ -90,6 +93,7 @@ struct ThreadGroup::State {
   std::atomic<int> oom_score_adj{0};
   std::atomic<int> oom_score_adj_min{0};
   std::atomic<bool> cpu_timers_armed{false};
+  std::atomic<bool> cpu_timers_parked{false};  // Armed, but nobody runs: the next to wake starts them.
 
   std::unique_ptr<IntervalTimers> interval_timers;  // Made with the process.
   std::unique_ptr<PosixTimers> posix_timers;
@@ -101,6 +105,8 @@ struct ThreadGroup::State {
   void BeginGroupExitLocked(int wait_status);
   void KillTasksLocked(const Task* except);
   void ContinueLocked();
+  void OneStoppedLocked(bool* notify);
+  RefPtr<SignalHandlers> handlers_now();
   bool TaskWantsLocked(const Task& task, int signo) const;
   // Lets other threads look for shared signals that `from` will not take.
   void RetargetLocked(const Task& from, abi::Sigset set);
@@ -110,13 +116,22 @@ struct ThreadGroup::State {
   // --- Exit (thread_group_exit.cc). The task set lock is held.
   void BecomeZombie();
   void Reap();
-  void ReparentChildren();
+  void ReparentChildrenOf(Task& exiting, bool process_is_gone);
   ThreadGroup* FindNewParent();
-  void NotifyParentOfExit(bool* auto_reap);
+  // Returns whether nobody will wait for it.
+  bool NotifyParentOfExit();
+  // Sends SIGHUP and SIGCONT to the group of `member` if it has stopped members and became orphaned by the end of
+  // `parent`'s (or its own, if null) last task.
+  void SignalOrphanedGroup(ThreadGroup* parent);
 
   static RefPtr<ThreadGroup> NewGroup(Kernel& kernel);
   void SetProcessGroup(RefPtr<ProcessGroup> to);  // [T] held. Null: leaves.
 };
+
+// "pts/0"; empty: no controlling terminal.
+std::string TerminalName(ThreadGroup& process);
+// With the task set lock held.
+CpuTimes ProcessCpuTimesLocked(const ThreadGroup::State& process);
 
 struct ProcessGroup::State {
   RefPtr<Pid> pid;
@@ -130,11 +145,11 @@ struct ProcessGroup::State {
 
 struct Session::State {
   RefPtr<Pid> pid;
-  const ThreadGroup* leader = nullptr;     // [T]
-  std::vector<ProcessGroup*> groups;       // [T]
+  const ThreadGroup* leader = nullptr;     // Immutable. Compared only.
+  mutable absl::Mutex groups_mutex;        // A leaf.
+  std::vector<ProcessGroup*> groups ABSL_GUARDED_BY(groups_mutex);
   mutable absl::Mutex tty_mutex;           // A leaf.
-  RefPtr<RefCounted> tty_ref ABSL_GUARDED_BY(tty_mutex);
-  Tty* tty ABSL_GUARDED_BY(tty_mutex) = nullptr;
+  RefPtr<Tty> tty ABSL_GUARDED_BY(tty_mutex);
   static RefPtr<Session> NewSession(RefPtr<Pid> pid, const ThreadGroup* leader);
 };
 
