@@ -13,7 +13,7 @@ std::string Describe(const SwitchResult& result, const Registers& regs) {
   return text;
 }
 
-std::vector<PlatformKind> PlatformsUnderTest() { return {PlatformKind::kPtrace}; }
+std::vector<PlatformKind> PlatformsUnderTest() { return {PlatformKind::kPtrace, PlatformKind::kSystrap}; }
 
 std::string PlatformParamName(const testing::TestParamInfo<PlatformKind>& info) { return PlatformName(info.param); }
 

@@ -39,6 +39,14 @@ std::vector<HostCallRule> PlatformHostCalls(PlatformKind kind) {
       WithArg(SYS_tgkill, 2, 0),
       WithArg(SYS_futex, 1, FUTEX_WAKE),
   };
+  if (kind == PlatformKind::kSystrap) {
+    rules.push_back(WithArg(SYS_futex, 1, FUTEX_WAIT));
+    // The watcher of stubs' ends: made by New(), which also starts its thread; told of each stub.
+    rules.push_back({.number = SYS_epoll_create1, .args = {}});
+    rules.push_back({.number = SYS_eventfd2, .args = {}});
+    rules.push_back({.number = SYS_epoll_ctl, .args = {}});
+    rules.push_back({.number = SYS_epoll_wait, .args = {}});
+  }
   if (kind == PlatformKind::kPtrace) {
     for (int request : {PTRACE_SEIZE, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SYSEMU, PTRACE_CONT, PTRACE_DETACH,
                         PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET, PTRACE_GET_SYSCALL_INFO}) {

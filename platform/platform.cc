@@ -7,6 +7,7 @@
 #include "platform/stub/layout.h"
 #include "platform/stub/stub_process.h"
 #include "platform/stub/zygote.h"
+#include "platform/systrap/systrap_platform.h"
 #include "sentry/base/check.h"
 
 namespace caisson {
@@ -30,6 +31,28 @@ class PtracePlatform final : public Platform {
   const int memory_fd_;
 };
 
+class SystrapPlatform final : public Platform {
+ public:
+  SystrapPlatform(std::unique_ptr<stub::ZygoteProcess> zygote, std::unique_ptr<DeathWatcher> watcher, int memory_fd)
+      : zygote_(std::move(zygote)), watcher_(std::move(watcher)), memory_fd_(memory_fd) {}
+
+  Result<RefPtr<AddressSpace>> NewAddressSpace() override {
+    RefPtr<stub::StubProcess> process = TRY(stub::StubProcess::Create(*zygote_));
+    const int pidfd = process->pidfd();
+    auto space = MakeRef<SystrapAddressSpace>(std::move(process), memory_fd_, *watcher_);
+    TRY(watcher_->Watch(space->space(), pidfd));
+    return RefPtr<AddressSpace>(std::move(space));
+  }
+  std::unique_ptr<Context> NewContext() override { return std::make_unique<SystrapContext>(); }
+  Range user_range() const override { return {stub::kGuestStart, stub::kGuestEnd}; }
+  PlatformKind kind() const override { return PlatformKind::kSystrap; }
+
+ private:
+  const std::unique_ptr<stub::ZygoteProcess> zygote_;
+  const std::unique_ptr<DeathWatcher> watcher_;
+  const int memory_fd_;
+};
+
 }  // namespace
 
 Result<PlatformKind> ParsePlatformKind(std::string_view name) {
@@ -43,7 +66,11 @@ const char* PlatformName(PlatformKind kind) { return kind == PlatformKind::kSyst
 Result<std::unique_ptr<Platform>> Platform::New(PlatformKind kind, std::unique_ptr<Zygote> zygote, int memory_fd) {
   std::unique_ptr<stub::ZygoteProcess> process(static_cast<stub::ZygoteProcess*>(zygote.release()));
   CHECK(process->kind() == kind);
-  if (kind != PlatformKind::kPtrace) return Errno(ENOSYS);
+  if (kind == PlatformKind::kSystrap) {
+    std::unique_ptr<DeathWatcher> watcher = TRY(DeathWatcher::Start());
+    return std::unique_ptr<Platform>(
+        std::make_unique<SystrapPlatform>(std::move(process), std::move(watcher), memory_fd));
+  }
   return std::unique_ptr<Platform>(std::make_unique<PtracePlatform>(std::move(process), memory_fd));
 }
 

@@ -146,6 +146,7 @@ std::vector<sock_filter> ServiceFilter() {
   b.AllowIfEqual(SYS_sigaltstack);
   AllowWithArg(b, SYS_rt_sigprocmask, 1, STUB_DATA + DATA_GUEST_MASK);
   AllowWithArg(b, SYS_seccomp, 2, STUB_DATA + DATA_GUEST_PROGRAM);
+  AllowWithArg(b, SYS_prctl, 0, PR_SET_SYSCALL_USER_DISPATCH);
   b.Return(SECCOMP_RET_TRAP);
   b.EndRange();
 

@@ -45,11 +45,12 @@
 #define DATA_GUEST_MASK 64
 #define DATA_GUEST_PROGRAM 72
 #define DATA_RFBM 88
+#define DATA_USER_DISPATCH 96
 #define DATA_INIT_XSTATE 128
 
 // Thread area.
 #define AREA_STACK 0x1000
-#define AREA_HEADER 0x4000
+#define AREA_HEADER 0x3000
 #define HEADER_RESUME_RBX 112
 #define HEADER_RESUME_FS 160
 #define HEADER_RESUME_GS 168
@@ -83,6 +84,7 @@
 #define UC_RIP 168
 #define UC_EFLAGS 176
 #define UC_TO_SIGINFO 304
+#define SIGINFO_CODE 8
 
 #ifndef __ASSEMBLER__
 
@@ -123,8 +125,9 @@ struct StubData {
   uint64_t pad;
   uint64_t guest_mask;
   sock_fprog guest_program;
-  uint64_t rfbm;  // Extended-state components to restore.
-  uint64_t pad2[4];
+  uint64_t rfbm;           // Extended-state components to restore.
+  uint32_t user_dispatch;  // Whether threads turn on syscall user dispatch: PR_SYS_DISPATCH_ON, or 0.
+  uint32_t pad2[7];
   alignas(64) uint8_t init_xstate[576];
   sock_filter guest_filter[kMaxFilterLength];
   sock_filter service_filter[kMaxFilterLength];
@@ -134,6 +137,7 @@ static_assert(offsetof(StubData, request_msg) == DATA_REQUEST_MSG);
 static_assert(offsetof(StubData, guest_mask) == DATA_GUEST_MASK);
 static_assert(offsetof(StubData, guest_program) == DATA_GUEST_PROGRAM);
 static_assert(offsetof(StubData, rfbm) == DATA_RFBM);
+static_assert(offsetof(StubData, user_dispatch) == DATA_USER_DISPATCH);
 static_assert(offsetof(StubData, init_xstate) == DATA_INIT_XSTATE);
 static_assert(sizeof(StubData) <= STUB_DATA_SIZE);
 
@@ -174,6 +178,7 @@ static_assert(offsetof(ThreadHeader, sentry_sleeps) == HEADER_SENTRY_SLEEPS);
 static_assert(offsetof(ThreadHeader, spin) == HEADER_SPIN);
 
 static_assert(STUB_INTERRUPT_SIGNAL == SIGURG);
+static_assert(offsetof(siginfo_t, si_code) == SIGINFO_CODE);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs) == UC_R8);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs[REG_RSP]) == UC_RSP);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]) == UC_RIP);

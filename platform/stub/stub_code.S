@@ -107,6 +107,19 @@ GLOBAL(stub_thread_setup_begin):
   mov $8, %r10d
   mov $__NR_rt_sigprocmask, %eax
   syscall
+  // Where the host has it (5.11), syscall user dispatch sends each call from outside this code to the SIGSYS handler
+  // before any filter is run. Without it the filter does.
+  movabs $(STUB_DATA + DATA_USER_DISPATCH), %rsi
+  mov (%rsi), %esi
+  test %esi, %esi
+  jz 1f
+  mov $59, %edi  // PR_SET_SYSCALL_USER_DISPATCH
+  movabs $STUB_CODE, %rdx
+  mov $STUB_CODE_SIZE, %r10d
+  xor %r8d, %r8d
+  mov $__NR_prctl, %eax
+  syscall
+1:
   mov $1, %edi  // SECCOMP_SET_MODE_FILTER
   xor %esi, %esi
   movabs $(STUB_DATA + DATA_GUEST_PROGRAM), %rdx
@@ -210,14 +223,16 @@ GLOBAL(stub_after_wait):
 
 // A signal arrived while the thread was in STUB_CODE (or beyond): rax is its rip.
 .Lin_stub:
-  cmp $STUB_INTERRUPT_SIGNAL, %edi
-  jne .Lpublish
-  lea stub_code_begin(%rip), %rcx
-  cmp %rcx, %rax
-  jb .Lpublish
   lea stub_code_end(%rip), %rcx
   cmp %rcx, %rax
   jae .Lpublish
+  cmp $STUB_INTERRUPT_SIGNAL, %edi
+  je 1f
+  // A fault here is the guest's doing; a signal that someone sent is nothing.
+  cmpl $0, SIGINFO_CODE(%rsi)
+  jle .Lnested_return
+  jmp .Lpublish
+1:
   lea .Lwait_begin(%rip), %rcx
   cmp %rcx, %rax
   jb .Lnested_return

@@ -30,7 +30,7 @@ constexpr size_t kImageSize = STUB_CODE_SIZE + STUB_DATA_SIZE;
 
 uint64_t InStub(const char* label) { return STUB_CODE + (label - stub_code_begin); }
 
-void FillData(StubData& data) {
+void FillData(PlatformKind kind, StubData& data) {
   data = {};
   data.request_msg.msg_control = reinterpret_cast<void*>(STUB_SCRATCH);
   data.request_msg.msg_controllen = 1024;
@@ -40,6 +40,8 @@ void FillData(StubData& data) {
     data.guest_mask &= ~(uint64_t{1} << (signo - 1));
   }
   data.rfbm = GuestXfeatures();
+  // ptrace sees a call only if dispatch does not.
+  data.user_dispatch = kind == PlatformKind::kSystrap ? PR_SYS_DISPATCH_ON : 0;
   std::vector<uint8_t> init = InitialXstate();
   memcpy(data.init_xstate, init.data(), sizeof data.init_xstate);
 
@@ -70,7 +72,7 @@ Result<ZygoteConfig*> PrepareImage(PlatformKind kind) {
   uint8_t* image = base + kZygoteCodeSize + 0x1000;
   memcpy(image, stub_code_begin, stub_code_end - stub_code_begin);
   auto* data = new StubData;
-  FillData(*data);
+  FillData(kind, *data);
   memcpy(image + STUB_CODE_SIZE, data, sizeof *data);
   delete data;
 

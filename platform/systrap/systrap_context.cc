@@ -1,0 +1,356 @@
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/futex.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "platform/stub/events.h"
+#include "platform/stub/layout.h"
+#include "platform/systrap/systrap_platform.h"
+#include "sentry/arch/xstate.h"
+#include "sentry/base/log.h"
+
+namespace caisson {
+namespace {
+
+// si_code of SIGSYS.
+constexpr int kSysSeccomp = 1, kSysUserDispatch = 2;
+constexpr uint64_t kNoSyscall = ~uint64_t{0};
+// A guest thread that does not answer an interrupt is asked again this often, and then its stub is killed. Only a
+// guest that tampers with its stub does not answer, or a host that does not run it.
+constexpr int64_t kInsistNs = 100'000'000;
+constexpr int64_t kGiveUpNs = 20'000'000'000;
+
+long Futex(const std::atomic<uint32_t>& word, int op, uint32_t value, const timespec* timeout = nullptr) {
+  return syscall(SYS_futex, &word, op, value, timeout, nullptr, 0);
+}
+
+int64_t NowNs() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * int64_t{1'000'000'000} + t.tv_nsec;
+}
+
+// The part of a siginfo that is needed, as the kernel lays it out.
+struct SignalInfo {
+  int32_t signo, error, code, pad;
+  union {
+    uint64_t address;
+    struct {
+      uint64_t call_address;
+      int32_t number;
+      uint32_t arch;
+    } call;
+  };
+};
+static_assert(offsetof(SignalInfo, address) == offsetof(siginfo_t, si_addr));
+
+// A copy of what the stub's handler found.
+struct SignalFrame {
+  greg_t gregs[NGREG];
+  uint64_t xstate_address;
+};
+static_assert(offsetof(mcontext_t, fpregs) == sizeof(SignalFrame::gregs));
+
+// Makes `regs` those of a system call whose number the host has left in rax.
+void FinishSyscall(const SignalInfo& info, Registers& regs) {
+  if (info.call.number <= -512 && info.call.number >= -516) {
+    // The host took the number for the result of a call to restart.
+    regs.rax = static_cast<uint64_t>(int64_t{info.call.number});
+    regs.rip = info.call.call_address;
+  }
+  regs.orig_rax = regs.rax;
+  regs.rax = static_cast<uint64_t>(-ENOSYS);
+}
+
+}  // namespace
+
+int RunningGuests::CountCpus() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+const int RunningGuests::cpus_ = RunningGuests::CountCpus();
+
+void SystrapContext::DropThread(bool keep_xstate) {
+  if (!area_) return;
+  target_.store(0);
+  header_.store(nullptr);
+  if (keep_xstate && xstate_where_ == Xstate::kInArea) {
+    xstate_.resize(XstateSize());
+    GetXstate(xstate_);
+    xstate_where_ = Xstate::kHere;
+  } else if (xstate_where_ == Xstate::kInArea) {
+    xstate_where_ = Xstate::kInitial;
+  }
+  space_->ReturnThread(area_);
+  area_ = nullptr;
+  space_ = nullptr;
+}
+
+void SystrapContext::GetXstate(std::span<uint8_t> image) {
+  const size_t size = std::min(image.size(), XstateSize());
+  switch (xstate_where_) {
+    case Xstate::kInitial:
+      memcpy(image.data(), InitialXstate().data(), size);
+      break;
+    case Xstate::kHere:
+      memcpy(image.data(), xstate_.data(), size);
+      break;
+    case Xstate::kInArea:
+      // After its space has been destroyed the area can be another's.
+      if (space_->process().dead()) {
+        memcpy(image.data(), InitialXstate().data(), size);
+      } else {
+        memcpy(image.data(), area_->memory + xstate_offset_, size);
+      }
+      break;
+  }
+  SanitizeXstate(image);
+}
+
+void SystrapContext::SetXstate(std::span<const uint8_t> image) {
+  xstate_ = InitialXstate();
+  memcpy(xstate_.data(), image.data(), std::min(image.size(), xstate_.size()));
+  SanitizeXstate(xstate_);
+  xstate_where_ = Xstate::kHere;
+}
+
+void SystrapContext::SendInterrupt() {
+  const uint64_t target = target_.load();
+  if (target == 0) return;
+  syscall(SYS_tgkill, static_cast<int>(target >> 32), static_cast<int>(target), STUB_INTERRUPT_SIGNAL);
+}
+
+void SystrapContext::Interrupt() {
+  // One signal for each interrupt that is taken, so that handlers do not pile up on the stub's stack.
+  if (interrupted_.exchange(true) || !running_.load()) return;
+  const int saved = errno;
+  SendInterrupt();
+  // Wakes the sentry's side too, to see to it that the stub reacts.
+  if (stub::ThreadHeader* header = header_.load()) Futex(header->state, FUTEX_WAKE, INT_MAX);
+  errno = saved;
+}
+
+SwitchResult SystrapContext::Switch(AddressSpace& address_space, Registers& regs) {
+  const RefPtr<SystrapSpace>& space = static_cast<SystrapAddressSpace&>(address_space).space();
+  SanitizeRegisters(regs);
+  if (area_ && space_ != space) DropThread(/*keep_xstate=*/true);
+  if (!area_) {
+    Result<stub::ThreadArea*> area = space->TakeThread();
+    if (!area.ok()) return {.kind = SwitchResult::Kind::kDied};
+    area_ = *area;
+    space_ = space;
+    target_.store(static_cast<uint64_t>(space->process().pid()) << 32 | static_cast<uint32_t>(area_->tid));
+    header_.store(area_->header);
+  }
+  if (auto fault = stub::CheckRip(regs.rip)) return *fault;
+  running_.store(true);
+  SwitchResult result = Run(regs);
+  running_.store(false);
+  if (result.kind == SwitchResult::Kind::kDied) DropThread(/*keep_xstate=*/false);
+  return result;
+}
+
+SwitchResult SystrapContext::Killed() {
+  space_->process().Kill();
+  return {.kind = SwitchResult::Kind::kDied};
+}
+
+SwitchResult SystrapContext::Run(Registers& regs) {
+  if (interrupted_.exchange(false)) return {.kind = SwitchResult::Kind::kInterrupted};
+  for (;;) {
+    if (space_->process().dead()) return {.kind = SwitchResult::Kind::kDied};
+    WriteResume(regs);
+    HandOver();
+    // An interrupt that came before the thread was let go has not been noticed by the stub.
+    if (interrupted_.load()) SendInterrupt();
+    switch (WaitForStub()) {
+      case STATE_EVENT:
+        if (std::optional<SwitchResult> result = ReadEvent(regs)) return *result;
+        break;
+      case STATE_NOT_STARTED:
+        if (interrupted_.exchange(false)) return {.kind = SwitchResult::Kind::kInterrupted};
+        break;
+      default:
+        return Killed();
+    }
+  }
+}
+
+void SystrapContext::WriteResume(const Registers& regs) {
+  stub::ThreadHeader& header = *area_->header;
+  header.resume = {.r15 = regs.r15,
+                   .r14 = regs.r14,
+                   .r13 = regs.r13,
+                   .r12 = regs.r12,
+                   .r11 = regs.r11,
+                   .r10 = regs.r10,
+                   .r9 = regs.r9,
+                   .r8 = regs.r8,
+                   .rbp = regs.rbp,
+                   .rdi = regs.rdi,
+                   .rsi = regs.rsi,
+                   .rdx = regs.rdx,
+                   .rcx = regs.rcx,
+                   .rax = regs.rax,
+                   .rbx = regs.rbx,
+                   .rip = regs.rip,
+                   .cs = regs.cs,
+                   .eflags = regs.eflags,
+                   .rsp = regs.rsp,
+                   .ss = regs.ss};
+  header.resume_fs = regs.fs_base;
+  header.resume_gs = regs.gs_base;
+  switch (xstate_where_) {
+    case Xstate::kInitial:
+      header.resume_xstate = STUB_DATA + DATA_INIT_XSTATE;
+      break;
+    case Xstate::kHere:
+      memcpy(area_->memory, xstate_.data(), XstateSize());
+      xstate_offset_ = 0;
+      xstate_where_ = Xstate::kInArea;
+      [[fallthrough]];
+    case Xstate::kInArea:
+      header.resume_xstate = area_->stub_address() + xstate_offset_;
+      break;
+  }
+}
+
+void SystrapContext::HandOver() {
+  stub::ThreadHeader& header = *area_->header;
+  header.state.store(STATE_RUN);
+  if (header.stub_sleeps.load()) {
+    stub_spin_.Wasted();
+    Futex(header.state, FUTEX_WAKE, 1);
+  } else {
+    stub_spin_.Earned();
+  }
+}
+
+uint32_t SystrapContext::WaitForStub() {
+  stub::ThreadHeader& header = *area_->header;
+  RunningGuests guests;
+  const bool spin = guests.SpinnerFits();
+  header.spin.store(spin ? stub_spin_.rounds() : 0, std::memory_order_relaxed);
+  uint32_t state;
+  if (spin) {
+    for (uint32_t i = sentry_spin_.rounds(); i > 0; --i) {
+      state = header.state.load(std::memory_order_acquire);
+      if (state != STATE_RUN) {
+        sentry_spin_.Earned();
+        return state;
+      }
+      __builtin_ia32_pause();
+    }
+    sentry_spin_.Wasted();
+  }
+  int64_t interrupted_since = 0;
+  header.sentry_sleeps.store(1);
+  for (;;) {
+    state = header.state.load();
+    if (state != STATE_RUN) break;
+    if (space_->process().dead()) {
+      state = STATE_DIED;
+      break;
+    }
+    if (!interrupted_.load()) {
+      Futex(header.state, FUTEX_WAIT, STATE_RUN);
+      continue;
+    }
+    if (interrupted_since == 0) interrupted_since = NowNs();
+    if (!InsistOnInterrupt(interrupted_since)) {
+      state = STATE_DIED;
+      break;
+    }
+  }
+  header.sentry_sleeps.store(0, std::memory_order_relaxed);
+  return state;
+}
+
+bool SystrapContext::InsistOnInterrupt(int64_t since_ns) {
+  const timespec timeout = {.tv_sec = 0, .tv_nsec = kInsistNs};
+  if (Futex(area_->header->state, FUTEX_WAIT, STATE_RUN, &timeout) == 0 || errno != ETIMEDOUT) return true;
+  const bool gone = syscall(SYS_tgkill, space_->process().pid(), area_->tid, STUB_INTERRUPT_SIGNAL) != 0;
+  if (!gone && NowNs() - since_ns < kGiveUpNs) return true;
+  if (!gone) LOG_WARNING("stub %d does not react and is killed", space_->process().pid());
+  space_->process().Kill();
+  return false;
+}
+
+std::optional<SwitchResult> SystrapContext::ReadEvent(Registers& regs) {
+  const stub::ThreadHeader& header = *area_->header;
+  const uint32_t offset = header.event_frame;
+  const int signo = static_cast<int>(header.event_signo);
+  if (offset < AREA_STACK || offset > stub::kAreaSize - UC_TO_SIGINFO - sizeof(siginfo_t) || offset % 16 != 0) {
+    return Killed();
+  }
+  SignalFrame frame;
+  SignalInfo info;
+  memcpy(&frame, area_->memory + offset + UC_R8, sizeof frame);
+  memcpy(&info, area_->memory + offset + UC_TO_SIGINFO, sizeof info);
+  const uint64_t xstate_offset = frame.xstate_address - area_->stub_address();
+  if (xstate_offset < AREA_STACK || xstate_offset > stub::kAreaSize - XstateSize() || xstate_offset % 64 != 0) {
+    return Killed();
+  }
+  xstate_offset_ = static_cast<uint32_t>(xstate_offset);
+  xstate_where_ = Xstate::kInArea;
+
+  const greg_t* g = frame.gregs;
+  auto greg = [g](int n) { return static_cast<uint64_t>(g[n]); };
+  regs.r8 = greg(REG_R8);
+  regs.r9 = greg(REG_R9);
+  regs.r10 = greg(REG_R10);
+  regs.r11 = greg(REG_R11);
+  regs.r12 = greg(REG_R12);
+  regs.r13 = greg(REG_R13);
+  regs.r14 = greg(REG_R14);
+  regs.r15 = greg(REG_R15);
+  regs.rdi = greg(REG_RDI);
+  regs.rsi = greg(REG_RSI);
+  regs.rbp = greg(REG_RBP);
+  regs.rbx = greg(REG_RBX);
+  regs.rdx = greg(REG_RDX);
+  regs.rax = greg(REG_RAX);
+  regs.rcx = greg(REG_RCX);
+  regs.rsp = greg(REG_RSP);
+  regs.rip = greg(REG_RIP);
+  regs.eflags = greg(REG_EFL);
+  regs.fs_base = header.event_fs;
+  regs.gs_base = header.event_gs;
+  regs.orig_rax = kNoSyscall;
+  SanitizeRegisters(regs);
+
+  if (signo == STUB_INTERRUPT_SIGNAL) {
+    if (!interrupted_.exchange(false)) return std::nullopt;
+    return SwitchResult{.kind = SwitchResult::Kind::kInterrupted};
+  }
+  SwitchResult result = {.kind = SwitchResult::Kind::kSyscall};
+  if (signo == SIGSYS && (info.code == kSysSeccomp || info.code == kSysUserDispatch)) {
+    if (info.call.arch == AUDIT_ARCH_I386) {
+      result = stub::Int80Fault(regs);
+    } else {
+      FinishSyscall(info, regs);
+    }
+  } else if (stub::IsFaultSignal(signo, info.code)) {
+    result = {.kind = SwitchResult::Kind::kFault,
+              .signo = signo,
+              .code = info.code,
+              .address = info.address,
+              .error_code = static_cast<uint32_t>(greg(REG_ERR)),
+              .trap_number = static_cast<uint32_t>(greg(REG_TRAPNO)) & 31};
+  } else {
+    return std::nullopt;  // Sent by someone outside.
+  }
+  if (auto fault = stub::CheckRip(regs.rip)) return *fault;
+  return result;
+}
+
+}  // namespace caisson
