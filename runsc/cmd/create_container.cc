@@ -61,7 +61,7 @@ class Creation {
 
  private:
   absl::Status Prepare();
-  absl::Status PlanCgroup();
+  absl::StatusOr<std::vector<CgroupDirectory>> PlanCgroup();
   absl::StatusOr<pid_t> Launch();
   absl::Status Cloned(pid_t pid);
   absl::StatusOr<std::string> NamespacesReady();
@@ -74,7 +74,7 @@ class Creation {
   SandboxPlan plan_;
   ContainerState state_;
   std::unique_ptr<Container> container_;
-  std::optional<Cgroup> cgroup_;
+  Cgroup cgroup_{{}};
   std::optional<Pty> pty_;
 };
 
@@ -109,23 +109,24 @@ absl::Status Creation::Prepare() {
   state_.annotations = spec_.annotations;
   state_.creator = LookupProcess(getpid()).value_or(ProcessId{getpid(), 0});
   state_.rootless = global_.rootless;
-  return PlanCgroup();
+  return absl::OkStatus();
 }
 
-absl::Status Creation::PlanCgroup() {
+absl::StatusOr<std::vector<CgroupDirectory>> Creation::PlanCgroup() {
+  std::vector<CgroupDirectory> cgroups;
   if (!global_.ignore_cgroups) {
     absl::StatusOr<std::vector<CgroupDirectory>> directories =
         Cgroup::Plan(spec_.linux_.cgroups_path, options_.id, global_.systemd_cgroup);
     if (directories.ok()) {
-      state_.cgroups = *std::move(directories);
+      cgroups = *std::move(directories);
     } else if (global_.rootless) {
       LOG_WARNING("%s", MessageOf(directories.status()).c_str());
     } else {
       return directories.status();
     }
   }
-  cgroup_.emplace(state_.cgroups, global_.rootless);
-  return cgroup_->CheckUnused();
+  OK_OR_RETURN(Cgroup(cgroups).CheckUnused());
+  return cgroups;
 }
 
 absl::Status Creation::Cloned(pid_t pid) {
@@ -133,7 +134,7 @@ absl::Status Creation::Cloned(pid_t pid) {
   if (!id) return ErrorF("the sandbox's process is gone");
   container_->state().init = *id;
   OK_OR_RETURN(container_->Save());
-  OK_OR_RETURN(cgroup_->Add(pid));
+  OK_OR_RETURN(cgroup_.Add(pid));
   AdjustOomScore(pid, spec_.process);
   return absl::OkStatus();
 }
@@ -170,8 +171,12 @@ absl::StatusOr<CreatedContainer> Creation::Run() {
   pid_t pid = 0;
   absl::Status status = [&]() -> absl::Status {
     OK_OR_RETURN(WriteFileAtomic(container_->spec_path(), spec_text_, 0600));
-    OK_OR_RETURN(cgroup_->Make());
-    OK_OR_RETURN(cgroup_->Apply(spec_.linux_.resources));
+    // Whatever is in the cgroup ends with the container: it is recorded only once it is known to be unused.
+    container_->state().cgroups = OK_OR_RETURN(PlanCgroup());
+    OK_OR_RETURN(container_->Save());
+    cgroup_ = Cgroup(container_->state().cgroups, global_.rootless);
+    OK_OR_RETURN(cgroup_.Make());
+    OK_OR_RETURN(cgroup_.Apply(spec_.linux_.resources));
     pid = OK_OR_RETURN(Launch());
     if (pty_ && !options_.console_socket.empty()) OK_OR_RETURN(SendConsole(options_.console_socket, *pty_));
     container_->state().recorded = ContainerStatus::kCreated;
@@ -182,7 +187,7 @@ absl::StatusOr<CreatedContainer> Creation::Run() {
     // The poststop hooks of a container that never was are not run.
     spec_.hooks.poststop.clear();
     unlink(container_->spec_path().c_str());
-    absl::Status undone = DestroyContainer(container_.get(), &*cgroup_);
+    absl::Status undone = DestroyContainer(container_.get(), &cgroup_);
     if (!undone.ok()) LOG_WARNING("after a failed create: %s", MessageOf(undone).c_str());
     return status;
   }

@@ -53,10 +53,8 @@ pid_t CloneProcess(uint64_t flags) {
 }  // namespace
 
 void StartGofer(const InitContext& context, int socket_fd) {
-  // The mounts are copied before the sentry's are emptied. Where the sentry has a network, the gofer gets none.
-  uint64_t flags = CLONE_NEWNS;
-  if (!context.namespaces->private_network) flags |= CLONE_NEWNET;
-  pid_t pid = CloneProcess(flags);
+  // The mounts are copied before the sentry's are emptied.
+  pid_t pid = CloneProcess(CLONE_NEWNS);
   if (pid < 0) FailInit(context, "clone gofer: " + ErrnoText(errno));
   if (pid == 0) RunGofer(context, socket_fd);
 }

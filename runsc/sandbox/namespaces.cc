@@ -84,10 +84,7 @@ absl::StatusOr<NamespacePlan> PlanNamespaces(const Spec& spec, const GlobalOptio
     }
   }
   // Without host networking there is nothing that the host's own network could be used for.
-  if (!plan.join_network.valid() && options.network != NetworkOption::kHost) {
-    fresh |= CLONE_NEWNET;
-    plan.private_network = true;
-  }
+  if (!plan.join_network.valid() && options.network != NetworkOption::kHost) fresh |= CLONE_NEWNET;
   if (!user_listed && geteuid() != 0) {
     plan.new_user = true;
     plan.uid_mappings = {{0, geteuid(), 1}};

@@ -22,7 +22,6 @@ struct NamespacePlan {
   int unshare_flags = 0;
   bool new_user = false;  // With these mappings, written by the launcher:
   std::vector<IdMappingSpec> uid_mappings, gid_mappings;
-  bool private_network = false;  // The sandbox's network is a new and empty one.
 };
 
 // Opens the namespaces that the specification names by path. The sandbox always gets its own pid, mount, ipc and uts
