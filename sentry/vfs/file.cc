@@ -49,6 +49,11 @@ void File::OnLastRef() {
   delete this;
 }
 
+Result<void> File::CloseDescriptor(Task& task, const FdTable& table) {
+  if (inode().attachments_if_any()) ReleasePosixLocks(*this, &table);
+  return OnClose(task);
+}
+
 Inode& File::inode() const { return *path_.dentry->inode(); }
 
 void File::SetFlags(int flags) {

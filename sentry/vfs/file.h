@@ -21,6 +21,7 @@
 
 namespace caisson {
 
+class FdTable;
 class Inode;
 class Task;
 class Tty;
@@ -80,6 +81,9 @@ class File : public RefCounted {
   virtual int64_t wait_limit_ns(bool write) const { return std::numeric_limits<int64_t>::max(); }
   // close(2) of one descriptor (flush); the destructor is the release.
   virtual Result<void> OnClose(Task& task) { return {}; }
+  // What the close of a descriptor in `table` means: the POSIX locks that the table's owner has on the file go
+  // (fcntl(2)), then OnClose.
+  Result<void> CloseDescriptor(Task& task, const FdTable& table);
   // F_SETFL changed O_ASYNC or O_NONBLOCK, for files that pass it on.
   virtual void OnFlagsChanged(int flags) {}
 
