@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "sentry/kernel/clone.h"
+
 namespace caisson {
-
-Result<void> Unshare(Task& task, uint64_t flags);  // sentry/kernel/clone.h
-
 namespace {
 
 constexpr int kTmpfileBit = O_TMPFILE & ~O_DIRECTORY;

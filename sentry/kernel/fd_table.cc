@@ -236,7 +236,7 @@ void FdTable::CloseRange(Task& task, unsigned first, unsigned last, bool only_ma
       continue;
     }
     Result<RefPtr<File>> file = Remove(fd);
-    if (file.ok()) (void)(*file)->OnClose(task);
+    if (file.ok()) (void)(*file)->CloseDescriptor(task, *this);
   }
 }
 
@@ -252,7 +252,7 @@ void FdTable::CloseOnExec(Task& task) {
   }
   for (int fd : marked) {
     Result<RefPtr<File>> file = Remove(fd);
-    if (file.ok()) (void)(*file)->OnClose(task);
+    if (file.ok()) (void)(*file)->CloseDescriptor(task, *this);
   }
 }
 
