@@ -92,7 +92,7 @@ Result<size_t> Socket::Read(Task& task, IoBuffer& destination, int flags) {
 Result<size_t> Socket::Write(Task& task, IoBuffer& source, int flags) {
   SendRequest request;
   Result<size_t> sent = Send(task, source, request);
-  if (sent.error_code() == EPIPE && type_ != SOCK_DGRAM) SignalBrokenPipe(task);
+  if (sent.error_code() == EPIPE && type_ == SOCK_STREAM) SignalBrokenPipe(task);
   return sent;
 }
 

@@ -225,7 +225,12 @@ Result<size_t> UnixSocket::Send(Task& task, IoBuffer& source, SendRequest& reque
 
 Result<ReceiveResult> UnixSocket::Receive(Task& task, IoBuffer& destination, int flags) {
   if (flags & MSG_OOB) return Errno(EOPNOTSUPP);
-  return core_->Receive(destination, flags, Has(kPassCred));
+  ReceiveResult result = TRY(core_->Receive(destination, flags, Has(kPassCred)));
+  if (type() == SOCK_STREAM && result.bytes > 0) {
+    RefPtr<UnixCore> peer = core_->peer();
+    if (peer && peer->bound()) result.from = peer->name();
+  }
+  return result;
 }
 
 // unix(4)'s /proc/net/unix: reference count, protocol, flags, type, state, inode, path.
