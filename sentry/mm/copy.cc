@@ -21,7 +21,7 @@ Result<size_t> MemoryManagerImpl::Transfer(uint64_t address, size_t length, Acce
         uint64_t position = address + done;
         if (it == pmas_.end() || it->first > position) break;
         const Pma& pma = it->second.value;
-        if (pma.host == nullptr || (access == Access::kWrite && !pma.writable)) break;
+        if (pma.host == nullptr || (access == Access::kWrite && !pma.SentryMayStore())) break;
         if (!Permits(pma.prot, access) && (!force || (access == Access::kWrite && !pma.owned))) break;
         size_t piece = std::min<uint64_t>(length - done, it->second.end - position);
         size_t moved = move(pma.host + (position - it->first), done, piece);
@@ -107,7 +107,7 @@ Result<size_t> MemoryManagerImpl::WithHostIovecs(
         uint64_t left = guest[i].iov_len;
         for (auto it = pmas_.Find(position); left > 0 && pieces.size() < kMostPieces; ++it) {
           if (it == pmas_.end() || it->first > position || it->second.value.host == nullptr ||
-              !Permits(it->second.value.prot, access) || (for_write && !it->second.value.writable)) {
+              !Permits(it->second.value.prot, access) || (for_write && !it->second.value.SentryMayStore())) {
             missing = position;
             complete = false;
             break;
@@ -146,7 +146,7 @@ Result<uint32_t> MemoryManagerImpl::OnWord(uint64_t address, Access access, Oper
       auto it = pmas_.Find(address);
       if (it != pmas_.end()) {
         const Pma& pma = it->second.value;
-        if (pma.host != nullptr && Permits(pma.prot, access) && (access != Access::kWrite || pma.writable)) {
+        if (pma.host != nullptr && Permits(pma.prot, access) && (access != Access::kWrite || pma.SentryMayStore())) {
           uint32_t result = 0;
           if (!operation(reinterpret_cast<uint32_t*>(pma.host + (address - it->first)), &result)) {
             return Errno(EFAULT);

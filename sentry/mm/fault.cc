@@ -112,9 +112,8 @@ Result<void> MemoryManagerImpl::FaultInVma(Range bounds, const Vma& vma, uint64_
             last_idle_fault_ = page;
             if (idle_faults_ > kMostIdleFaults) {
               idle_faults_ = 0;
-              return Errno(EFAULT);
-            }
-            if (idle_faults_ > 1) {
+              presence = Errno(EFAULT);
+            } else if (idle_faults_ > 1) {
               it->second.value.mapped = -1;
               AddMapOp(it, change);
             }
@@ -123,6 +122,7 @@ Result<void> MemoryManagerImpl::FaultInVma(Range bounds, const Vma& vma, uint64_
       }
       bool flushed = false;
       Result<void> applied = Apply(change, &flushed);
+      if (change.unsettled.end != 0) Settle(change.unsettled);
       if (!presence.ok()) return presence.error();
       if (presence.value() == Presence::kReady) {
         if (!map) return {};
@@ -145,6 +145,14 @@ Result<void> MemoryManagerImpl::FaultInVma(Range bounds, const Vma& vma, uint64_
     }
     TRY(TranslateAround(bounds, vma, page, write && vma.flags.shared, invalidations));
   }
+}
+
+void MemoryManagerImpl::Settle(Range range) {
+  absl::MutexLock pma_lock(&pma_mutex_);
+  for (auto it = pmas_.FirstEndingAfter(range.start); it != pmas_.end() && it->first < range.end; ++it) {
+    it->second.value.unsettled = false;
+  }
+  pmas_.MergeAround(range.start, range.end);
 }
 
 Result<MemoryManagerImpl::Presence> MemoryManagerImpl::MakePresent(Range bounds, const Vma& vma, uint64_t page,
@@ -225,6 +233,10 @@ Result<void> MemoryManagerImpl::BreakCopyOnWrite(Range bounds, const Vma& vma, P
   } else if (was_mapped) {
     change.remap = true;  // FaultInVma maps the copy over it.
   }
+  if (was_mapped) {
+    pma.unsettled = true;
+    change.unsettled = {window.start, window.end};
+  }
   next_copy_ = window.end;
   copy_bytes_ = size;
   pmas_.MergeAround(window.start, window.end);
@@ -256,60 +268,100 @@ Result<void> MemoryManagerImpl::TranslateAround(Range bounds, const Vma& vma, ui
       position = page;  // What could not be read may be before the page.
       continue;
     }
-    FileRange pages = translated->range;
-    CHECK(pages.length > 0 && pages.length <= window.end - position && abi::IsPageAligned(pages.length | pages.offset));
-    Range range{position, position + pages.length};
-    position = range.end;
-    Change change;
-    absl::MutexLock space_lock(&space_mutex_);
-    {
-      absl::MutexLock pma_lock(&pma_mutex_);
-      if (invalidations_ != invalidations || (write && !translated->writable)) {
-        change.released.push_back({translated->file, pages});
-        if (invalidations_ != invalidations) return {};  // Ask again.
-        return Errno(EACCES);
-      }
-      // Read-only translations make room for writable ones; anything else that has come meanwhile stays.
-      uint64_t start = range.start;
-      auto it = pmas_.Isolate(range.start, range.end);
-      while (start < range.end) {
-        uint64_t end = it == pmas_.end() ? range.end : std::min(range.end, it->first);
-        if (start < end) {
-          Pma pma;
-          pma.file = translated->file;
-          pma.offset = pages.offset + (start - range.start);
-          if (pma.file.get() == memory_file_.get()) pma.host = memory_file_->Pointer(pma.offset);
-          pma.prot = static_cast<int8_t>(vma.flags.prot);
-          pma.writable = vma.flags.shared && translated->writable;
-          pmas_.Insert(start, end, std::move(pma));
-          start = end;
-          continue;
-        }
-        FileRange part{pages.offset + (it->first - range.start), it->second.end - it->first};
-        Pma& old = it->second.value;
-        if (write && !old.owned && !old.writable) {
-          old.writable = true;
-          if (old.file == translated->file && old.offset == part.offset) {
-            change.released.push_back({translated->file, part});
-          } else {
-            if (old.mapped != -1) change.Add(MapOp::Unmap(it->first, part.length));
-            change.released.push_back({std::move(old.file), {old.offset, part.length}});
-            old.file = translated->file;
-            old.offset = part.offset;
-            old.host = old.file.get() == memory_file_.get() ? memory_file_->Pointer(part.offset) : nullptr;
-            old.mapped = -1;
-          }
-        } else {
-          change.released.push_back({translated->file, part});
-        }
-        start = it->second.end;
-        ++it;
-      }
-      pmas_.MergeAround(range.start, range.end);
-    }
-    Apply(change).error_code();
+    uint64_t length = translated->range.length;
+    TRY(InsertTranslation(vma, {position, window.end}, std::move(*translated), write, invalidations));
+    position += length;
   }
   return {};
+}
+
+Result<void> MemoryManagerImpl::InsertTranslation(const Vma& vma, Range window, Mappable::Translation translated,
+                                                  bool write, uint64_t invalidations) {
+  const FileRange pages = translated.range;
+  CHECK(pages.length > 0 && pages.length <= window.end - window.start &&
+        abi::IsPageAligned(pages.length | pages.offset));
+  const Range range{window.start, window.start + pages.length};
+  auto host_of = [this](const Pma& pma) {
+    return pma.file.get() == memory_file_.get() ? memory_file_->Pointer(pma.offset) : nullptr;
+  };
+  Change change;
+  absl::MutexLock space_lock(&space_mutex_);
+  {
+    absl::MutexLock pma_lock(&pma_mutex_);
+    if (invalidations_ != invalidations || (write && !translated.writable)) {
+      change.released.push_back({translated.file, pages});
+      if (invalidations_ != invalidations) return {};  // Ask again.
+      return Errno(EACCES);
+    }
+    // Read-only translations make room for writable ones; anything else that has come meanwhile stays.
+    uint64_t start = range.start;
+    auto it = pmas_.Isolate(range.start, range.end);
+    while (start < range.end) {
+      uint64_t end = it == pmas_.end() ? range.end : std::min(range.end, it->first);
+      if (start < end) {
+        Pma pma;
+        pma.file = translated.file;
+        pma.offset = pages.offset + (start - range.start);
+        pma.host = host_of(pma);
+        pma.prot = static_cast<int8_t>(vma.flags.prot);
+        pma.writable = vma.flags.shared && translated.writable;
+        pmas_.Insert(start, end, std::move(pma));
+        start = end;
+        continue;
+      }
+      FileRange part{pages.offset + (it->first - range.start), it->second.end - it->first};
+      Pma& old = it->second.value;
+      if (write && !old.owned && !old.writable) {
+        old.writable = true;
+        if (old.file == translated.file && old.offset == part.offset) {
+          change.released.push_back({translated.file, part});
+        } else {
+          if (old.mapped != -1) change.Add(MapOp::Unmap(it->first, part.length));
+          change.released.push_back({std::move(old.file), {old.offset, part.length}});
+          old.file = translated.file;
+          old.offset = part.offset;
+          old.host = host_of(old);
+          old.mapped = -1;
+        }
+      } else {
+        change.released.push_back({translated.file, part});
+      }
+      start = it->second.end;
+      ++it;
+    }
+    pmas_.MergeAround(range.start, range.end);
+  }
+  Apply(change).error_code();
+  return {};
+}
+
+void MemoryManagerImpl::Prefault(Range range) {
+  auto it = vmas_.Find(range.start);
+  if (it == vmas_.end() || !it->second.value.mappable || it->second.value.flags.prot == PROT_NONE) return;
+  const Vma& vma = it->second.value;
+  uint64_t position = range.start;
+  uint64_t length = std::min(range.end - range.start, kFaultAround);
+  for (int i = 0; i < 2 && position < range.end; ++i) {
+    uint64_t invalidations;
+    {
+      absl::MutexLock space_lock(&space_mutex_);
+      absl::MutexLock pma_lock(&pma_mutex_);
+      invalidations = invalidations_;
+      pending_ = true;
+    }
+    Result<Mappable::Translation> translated =
+        vma.mappable->Translate(vma.offset + (position - it->first), length, /*write=*/false);
+    if (!translated.ok()) return;
+    // What comes from a page cache is filled in as it is touched; a file of the host costs nothing until then.
+    const bool cached = translated->file.get() == memory_file_.get();
+    const uint64_t got = translated->range.length;
+    if (!InsertTranslation(vma, {position, position + length}, std::move(*translated), false, invalidations).ok() ||
+        cached || got < length) {
+      return;
+    }
+    position += got;
+    length = range.end - position;
+  }
 }
 
 bool MemoryManagerImpl::ExpandStack(uint64_t address) {

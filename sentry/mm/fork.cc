@@ -45,6 +45,7 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
   child->auxv_ = auxv_;
   child->executable_ = executable_;
   child->SetDumpable(dumpable());
+  child->RegisterMembarrier(membarrier_registrations());
   child->stack_limit_.store(stack_limit_.load(std::memory_order_relaxed), std::memory_order_relaxed);
 
   std::vector<Range> wiped;  // What the child does not get the pages of, in address order.

@@ -69,6 +69,7 @@ Result<uint64_t> MemoryManagerImpl::Mmap(const MmapRequest& request, const Memor
 
     const bool eager = !vma.mappable && vma.IsData() && length <= kEagerBytes;
     Vma copy = vma;
+    const bool is_file = static_cast<bool>(vma.mappable);
     bool replaces = fixed && RemoveVmas(range, change);
     InsertVma(range, std::move(vma));
     if (replaces || eager) {
@@ -82,7 +83,9 @@ Result<uint64_t> MemoryManagerImpl::Mmap(const MmapRequest& request, const Memor
         }
       }
       Apply(change).error_code();  // A stub that is gone is found out later.
+      change.ops.clear();
     }
+    if (is_file) Prefault(range);
   }
   // Failure to populate is not mmap's (mmap(2)).
   if (populate && !(request.flags & MAP_NONBLOCK)) Populate(range, /*write_if_private=*/true).error_code();

@@ -148,6 +148,10 @@ class MemoryManager : public RefCounted {
   // Number of tasks that use it (mm_users). The last Leave drops all mappings; the object may live on by references.
   virtual void Enter() = 0;
   virtual void Leave() = 0;
+
+  // Commands of membarrier(2) that the process has registered for.
+  virtual uint32_t membarrier_registrations() = 0;
+  virtual void RegisterMembarrier(uint32_t commands) = 0;
 };
 
 // mmap(MAP_SHARED | MAP_ANONYMOUS), System V shm and memfd-like objects: zero pages of the memory file.

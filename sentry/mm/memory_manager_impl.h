@@ -86,10 +86,16 @@ class MemoryManagerImpl final : public MemoryManager {
   MemoryStats Stats() override;
   void Enter() override { users_.fetch_add(1, std::memory_order_relaxed); }
   void Leave() override;
+  uint32_t membarrier_registrations() override { return membarrier_.load(std::memory_order_relaxed); }
+  void RegisterMembarrier(uint32_t commands) override { membarrier_.fetch_or(commands, std::memory_order_relaxed); }
 
  private:
   using VmaMap = IntervalMap<Vma>;
   using PmaMap = IntervalMap<Pma>;
+
+  struct Range {
+    uint64_t start, end;
+  };
 
   // Changes of the stub's mappings, and pages to give back once they are in force. Destroyed with no lock held.
   struct Change {
@@ -100,16 +106,13 @@ class MemoryManagerImpl final : public MemoryManager {
     absl::InlinedVector<MapOp, 8> ops;
     std::vector<Pages> released;
     bool remap = false;     // A page that the stub maps was replaced: it must be mapped anew.
+    Range unsettled{0, 0};  // Pages to be settled once this is in force.
     std::vector<Vma> vmas;  // Hold the last references to files, perhaps.
     Change() = default;
     Change(const Change&) = delete;
     ~Change();
     // Appends; joins what continues the last operation.
     void Add(const MapOp& op);
-  };
-
-  struct Range {
-    uint64_t start, end;
   };
 
   enum class Access { kRead, kWrite, kExec };
@@ -141,10 +144,17 @@ class MemoryManagerImpl final : public MemoryManager {
   enum class Presence { kReady, kNeedsTranslation };
   Result<Presence> MakePresent(Range bounds, const Vma& vma, uint64_t page, bool write, Change& change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(pma_mutex_);
+  void Settle(Range range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(space_mutex_) ABSL_LOCKS_EXCLUDED(pma_mutex_);
   Result<void> BreakCopyOnWrite(Range bounds, const Vma& vma, PmaMap::iterator it, uint64_t page, Change& change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(pma_mutex_);
   Result<void> TranslateAround(Range bounds, const Vma& vma, uint64_t page, bool write, uint64_t invalidations)
       ABSL_SHARED_LOCKS_REQUIRED(mapping_mutex_) ABSL_LOCKS_EXCLUDED(space_mutex_, pma_mutex_);
+  // Adds pages that were asked for when `invalidations` was current; they begin at window.start.
+  Result<void> InsertTranslation(const Vma& vma, Range window, Mappable::Translation translated, bool write,
+                                 uint64_t invalidations) ABSL_SHARED_LOCKS_REQUIRED(mapping_mutex_)
+      ABSL_LOCKS_EXCLUDED(space_mutex_, pma_mutex_);
+  // Looks up what a new file mapping will need, where that is cheap, so that the next fault maps all of it at once.
+  void Prefault(Range range) ABSL_SHARED_LOCKS_REQUIRED(mapping_mutex_) ABSL_LOCKS_EXCLUDED(space_mutex_, pma_mutex_);
   bool ExpandStack(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mapping_mutex_);
   // Faults every page of the range in (MAP_POPULATE, mlock). Stops at the first error: EFAULT or ENOMEM.
   Result<void> Populate(Range range, bool write_if_private, bool only_locked = false)
@@ -237,6 +247,7 @@ class MemoryManagerImpl final : public MemoryManager {
   std::atomic<uint64_t> address_space_limit_{RLIM_INFINITY};
   std::atomic<uint64_t> peak_resident_{0};
   std::atomic<int> users_{0};
+  std::atomic<uint32_t> membarrier_{0};
   std::atomic<bool> dumpable_{true};
 };
 

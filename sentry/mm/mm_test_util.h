@@ -54,12 +54,14 @@ class FakeFile : public Mappable {
 
  private:
   FileRange Page(uint64_t index) {
+    absl::MutexLock lock(&mutex_);
     if (pages_.size() <= index) pages_.resize(index + 1);
     if (!pages_[index].length) pages_[index] = memory_->Allocate(kPage).value();
     return pages_[index];
   }
   RefPtr<MemoryFile> memory_;
   uint64_t size_;
+  absl::Mutex mutex_;
   std::vector<FileRange> pages_;
   MappingSet set_;
 };

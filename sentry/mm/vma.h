@@ -57,6 +57,9 @@ struct Pma {
   bool owned = false;       // Anonymous memory or a private copy, in the memory file.
   bool cow = false;         // Owned, but other address spaces may refer to the same pages: copied before a store.
   bool writable = false;    // A store may go to these pages, if `prot` has it.
+  // These pages replace others that the stub still maps: the sentry must not store here yet, or a guest that is told of
+  // it could still read the old ones. Cleared once the change is in force.
+  bool unsettled = false;
 
   Pma SplitAt(uint64_t distance) {
     Pma right = *this;
@@ -66,9 +69,10 @@ struct Pma {
   }
   bool CanMerge(uint64_t length, const Pma& next) const {
     return file == next.file && offset + length == next.offset && prot == next.prot && mapped == next.mapped &&
-           owned == next.owned && cow == next.cow && writable == next.writable &&
+           owned == next.owned && cow == next.cow && writable == next.writable && unsettled == next.unsettled &&
            (host == nullptr) == (next.host == nullptr) && (host == nullptr || host + length == next.host);
   }
+  bool SentryMayStore() const { return writable && !unsettled; }
   int StubProt() const { return writable ? prot : prot & ~PROT_WRITE; }
 };
 
