@@ -66,6 +66,8 @@ std::vector<HostCallRule> SentryHostCalls(const SentryFilterOptions& options) {
     rules.push_back({SYS_mprotect, {{2, ~uint64_t{0}, protection}}});
   }
   AddAny(rules, {SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_mincore});
+  // The guest's membarrier(2): query, and the barrier over all threads of the host.
+  rules.push_back({SYS_membarrier, {{0, ~uint64_t{1}, 0}}});
   // Threads and waiting.
   rules.push_back({SYS_clone, {{0, ~uint64_t{0}, kThreadCloneFlags}}});
   AddAny(rules, {SYS_exit, SYS_exit_group, SYS_futex, SYS_set_robust_list, SYS_rseq, SYS_sched_yield, SYS_gettid, SYS_getpid,
