@@ -19,7 +19,7 @@ GoferFilesystem::GoferFilesystem(Kernel& kernel, RefPtr<GoferClient> client, con
   set_read_only(attachment.read_only);
 }
 
-GoferFilesystem::~GoferFilesystem() = default;
+GoferFilesystem::~GoferFilesystem() { root_ = nullptr; }  // It takes itself out of the table.
 
 RefPtr<Inode> GoferFilesystem::root() { return root_; }
 void GoferFilesystem::SetRoot(RefPtr<GoferInode> root) { root_ = std::move(root); }

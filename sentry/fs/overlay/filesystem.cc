@@ -14,7 +14,7 @@ constexpr int64_t kOverlayMagic = 0x794c7630;
 OverlayFilesystem::OverlayFilesystem(Kernel& kernel, RefPtr<Filesystem> upper, RefPtr<Filesystem> lower)
     : Filesystem(kernel), upper_fs_(std::move(upper)), lower_fs_(std::move(lower)) {}
 
-OverlayFilesystem::~OverlayFilesystem() = default;
+OverlayFilesystem::~OverlayFilesystem() { root_ = nullptr; }  // It takes itself out of the table.
 
 RefPtr<Inode> OverlayFilesystem::root() { return root_; }
 void OverlayFilesystem::SetRoot(RefPtr<OverlayInode> root) { root_ = std::move(root); }
