@@ -108,14 +108,15 @@ Result<RefPtr<Inode>> OverlayInode::CopyRegular(const InodeAttr& attr, CopyData 
   RefPtr<Inode> root = overlay().upper_fs().root();
   RefPtr<Inode> copy;
   {
+    NewInodeAttr plain = NewAttr(attr);
+    plain.mode &= ~07000u;  // Writing would clear them.
     absl::MutexLock lock(&root->mutex());
-    copy = TRY(root->Tmpfile(NewAttr(attr)));
+    copy = TRY(root->Tmpfile(plain));
   }
   copy->set_linkable(true);
   if (data == CopyData::kYes && attr.size > 0) TRY(CopyContents(*copy, attr.size));
   TRY(CopyXattrs(*copy));
   absl::MutexLock lock(&copy->mutex());
-  // Writing may have cleared them.
   SetAttrRequest mode;
   mode.mask = SetAttrRequest::kMode;
   mode.mode = attr.mode & 07777;
@@ -127,8 +128,8 @@ Result<RefPtr<Inode>> OverlayInode::CopyRegular(const InodeAttr& attr, CopyData 
 Result<void> OverlayInode::CopyContents(Inode& to, uint64_t size) {
   Task* task = Task::Current();
   if (!task) return Errno(EIO);  // Nobody but guests changes files.
-  RefPtr<File> source = TRY(OpenReal(*lower_, O_RDONLY));
-  RefPtr<File> destination = TRY(OpenReal(to, O_WRONLY));
+  RefPtr<File> source = TRY(lower_->Open(overlay().LayerPath(*lower_), O_RDONLY));
+  RefPtr<File> destination = TRY(to.Open(overlay().LayerPath(to), O_WRONLY));
   const size_t chunk = static_cast<size_t>(std::min<uint64_t>(size, kChunk));
   std::unique_ptr<uint8_t[]> buffer(new uint8_t[chunk]);
   for (int64_t offset = 0;;) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -23,10 +24,10 @@ struct Collector final : DirentSink {
   size_t count = 0;
 };
 
-Result<std::vector<OverlayInode::Entry>> ListLayer(Inode& directory) {
+Result<std::vector<OverlayInode::Entry>> ListLayer(OverlayFilesystem& overlay, Inode& directory) {
   Task* task = Task::Current();
   if (!task) return Errno(EIO);
-  RefPtr<File> file = TRY(OverlayInode::OpenReal(directory, O_RDONLY | O_DIRECTORY));
+  RefPtr<File> file = TRY(directory.Open(overlay.LayerPath(directory), O_RDONLY | O_DIRECTORY));
   Collector collector;
   absl::ReaderMutexLock lock(&directory.mutex());
   for (size_t before = SIZE_MAX; collector.count != before;) {
@@ -90,11 +91,11 @@ Result<std::vector<OverlayInode::Entry>> OverlayInode::List() {
   std::vector<Entry> merged;
   Inode* above = upper();
   if (above) {
-    merged = TRY(ListLayer(*above));
+    merged = TRY(ListLayer(overlay(), *above));
     for (Entry& entry : merged) entry.ino = overlay().InoOfUpper(entry.ino);
   }
   if (!lower_) return merged;
-  std::vector<Entry> below = TRY(ListLayer(*lower_));
+  std::vector<Entry> below = TRY(ListLayer(overlay(), *lower_));
   if (!above) return below;
   absl::flat_hash_set<std::string> hidden = overlay().Whiteouts(upper_ino_);
   for (const Entry& entry : merged) hidden.insert(entry.name);
@@ -237,10 +238,11 @@ Result<void> OverlayInode::Rename(std::string_view name, Inode& child, Inode& ne
   absl::MutexLockMaybe copy_lock(victim && !exchange ? &victim->copy_mutex_ : nullptr);
   RefPtr<Inode> victim_above = TRY(target.UpperChild(new_name));
   {
-    // Both of the overlay's directories are locked exclusively: whoever else locks one of these locks no second.
+    // By address: nobody else holds two of a layer's directories, so this order cannot meet another.
     Inode *from = upper(), *to = target.upper();
-    absl::MutexLock lock(&from->mutex());
-    absl::MutexLockMaybe second(from == to ? nullptr : &to->mutex());
+    absl::Mutex &first = std::min(from, to)->mutex(), &last = std::max(from, to)->mutex();
+    absl::MutexLock lock(&first);
+    absl::MutexLockMaybe second(&first == &last ? nullptr : &last);
     TRY(from->Rename(name, *inode.upper(), *to, new_name, victim_above.get(), flags & RENAME_EXCHANGE));
     if (flags & RENAME_WHITEOUT) TRY(from->Mknod(name, {.mode = S_IFCHR, .uid = 0, .gid = 0, .rdev = 0}));
   }

@@ -56,7 +56,7 @@ class OverlayFile final : public File {
     absl::MutexLock lock(&mutex_);
     if (!second_) {
       // Opened read-only: for writing it would have been copied up.
-      second_ = TRY(OverlayInode::OpenReal(*inode_->upper(), flags() & ~(O_CREAT | O_EXCL | O_TRUNC)));
+      second_ = TRY(inode_->upper()->Open(path(), flags()));
       current_.store(second_.get(), std::memory_order_release);
     }
     return second_.get();

@@ -1,8 +1,11 @@
 #include "sentry/fs/overlay/filesystem.h"
 
+#include <sys/mount.h>
+
 #include <utility>
 
 #include "sentry/fs/overlay/inode.h"
+#include "sentry/vfs/dentry.h"
 
 namespace caisson {
 namespace {
@@ -12,12 +15,21 @@ constexpr int64_t kOverlayMagic = 0x794c7630;
 }  // namespace
 
 OverlayFilesystem::OverlayFilesystem(Kernel& kernel, RefPtr<Filesystem> upper, RefPtr<Filesystem> lower)
-    : Filesystem(kernel), upper_fs_(std::move(upper)), lower_fs_(std::move(lower)) {}
+    : Filesystem(kernel),
+      upper_fs_(std::move(upper)),
+      lower_fs_(std::move(lower)),
+      upper_mount_(layers_.NewMount(upper_fs_, upper_fs_->dentries().root(), MS_NOATIME, "upper")),
+      lower_mount_(layers_.NewMount(lower_fs_, lower_fs_->dentries().root(), MS_NOATIME | MS_RDONLY, "lower")) {}
 
 OverlayFilesystem::~OverlayFilesystem() { root_ = nullptr; }  // It takes itself out of the table.
 
 RefPtr<Inode> OverlayFilesystem::root() { return root_; }
 void OverlayFilesystem::SetRoot(RefPtr<OverlayInode> root) { root_ = std::move(root); }
+
+VfsPath OverlayFilesystem::LayerPath(Inode& inode) {
+  const RefPtr<Mount>& mount = &inode.fs() == upper_fs_.get() ? upper_mount_ : lower_mount_;
+  return VfsPath(mount, inode.fs().dentries().NewDetached(RefPtr<Inode>(&inode), "overlay", false));
+}
 
 Result<abi::Statfs> OverlayFilesystem::Statfs() {
   abi::Statfs out = TRY(upper_fs_->Statfs());

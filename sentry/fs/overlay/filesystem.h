@@ -25,6 +25,8 @@
 #include "absl/synchronization/mutex.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/vfs/filesystem.h"
+#include "sentry/vfs/mount.h"
+#include "sentry/vfs/path.h"
 
 namespace caisson {
 
@@ -45,6 +47,8 @@ class OverlayFilesystem final : public Filesystem {
 
   void SetRoot(RefPtr<OverlayInode> root);
   Filesystem& upper_fs() { return *upper_fs_; }
+  // A path that leads to an inode of a layer.
+  VfsPath LayerPath(Inode& inode);
 
   // The overlay's inode for these (one may be null); `parent` and `name` say where it was found.
   Result<RefPtr<OverlayInode>> InodeOf(RefPtr<Inode> upper, RefPtr<Inode> lower, RefPtr<OverlayInode> parent,
@@ -77,6 +81,8 @@ class OverlayFilesystem final : public Filesystem {
 
   const RefPtr<Filesystem> upper_fs_;
   const RefPtr<Filesystem> lower_fs_;
+  MountTree layers_;  // Of two mounts that nobody else sees: paths for what the overlay itself reads and writes.
+  const RefPtr<Mount> upper_mount_, lower_mount_;
   RefPtr<OverlayInode> root_;  // Set once, before the file system is published.
 
   absl::Mutex place_mutex_;

@@ -100,18 +100,13 @@ Result<RefPtr<Inode>> OverlayInode::Lookup(std::string_view name) {
 
 Result<std::string> OverlayInode::Readlink() { return real().Readlink(); }
 
-Result<RefPtr<File>> OverlayInode::OpenReal(Inode& inode, int flags) {
-  RefPtr<Dentry> dentry = inode.fs().dentries().NewDetached(RefPtr<Inode>(&inode), "overlay", false);
-  return inode.Open(VfsPath(nullptr, std::move(dentry)), flags);
-}
-
 Result<RefPtr<File>> OverlayInode::Open(const VfsPath& path, int flags) {
   RefPtr<OverlayInode> self(this);
   switch (type()) {
     case S_IFREG: {
       if ((flags & O_ACCMODE) != O_RDONLY) TRY(CopyUp(flags & O_TRUNC ? CopyData::kNo : CopyData::kYes));
       bool is_upper = upper() != nullptr;
-      RefPtr<File> file = TRY(OpenReal(real(), flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW)));
+      RefPtr<File> file = TRY(real().Open(path, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW)));
       return NewOverlayFile(path, flags, std::move(self), std::move(file), is_upper);
     }
     case S_IFDIR:

@@ -56,9 +56,6 @@ class OverlayInode final : public Inode {
   // The lower layer has this inode: its name has to be whited out when it goes.
   bool HasOrigin() const { return lower_ || is_copy_.load(std::memory_order_relaxed); }
 
-  // Opens this layer's inode as a file of its own file system.
-  static Result<RefPtr<File>> OpenReal(Inode& inode, int flags);
-
   struct Entry {
     std::string name;
     uint64_t ino;
