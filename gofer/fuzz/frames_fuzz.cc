@@ -2,8 +2,8 @@
 //
 //   bazel run //gofer/fuzz:frames_fuzz -- --seconds=60 --seed=1 gofer/fuzz/seeds/*
 //
-// Seeds named request_* are frames for the server, answer_* for the client. Each round takes one, changes bytes, lengths
-// and handles, and hands it over; any crash, sanitizer report or answer that breaks the protocol fails. Without
+// Seeds named request_* are frames for the server, answer_* for the client. Each round takes one, changes bytes,
+// lengths and handles, and hands it over; any crash, sanitizer report or answer that breaks the protocol fails. Without
 // --seconds: 2 for each side, as the test suite runs it. What is printed last reproduces the run.
 #include <dirent.h>
 #include <fcntl.h>
@@ -56,7 +56,8 @@ class Mutator {
 
  private:
   void Change(Bytes& frame) {
-    static constexpr uint64_t kInteresting[] = {0, 1, 2, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, UINT64_MAX};
+    static constexpr uint64_t kInteresting[] = {0,      1,      2,          0x7f,       0xff,
+                                                0x7fff, 0xffff, 0x7fffffff, 0xffffffff, UINT64_MAX};
     size_t at = Below(frame.size());
     switch (Below(6)) {
       case 0:

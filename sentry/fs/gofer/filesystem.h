@@ -45,7 +45,7 @@ class GoferFilesystem final : public Filesystem {
   bool shared() const { return shared_; }
   bool may_connect_uds() const { return may_connect_uds_; }
 
-  // The inode of a host file that the gofer has just pinned; the one there is, if any (`node`'s handle is then dropped).
+  // The inode of a host file that the gofer has just pinned; the one there is, if any (`node` is then dropped).
   RefPtr<GoferInode> InodeOf(GoferNode node);
   // The guest's number for a host inode: the host's own on the mount's main device.
   uint64_t InoOf(const GoferAttr& attr) const;

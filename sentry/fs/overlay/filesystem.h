@@ -1,12 +1,13 @@
 // OverlayFilesystem: a writable upper layer over a lower tree that never changes.
 //
-// An OverlayInode stands for an inode of the upper layer, of the lower one, or, for directories, of both merged. What is
-// read comes from the upper one if there is one. Before the first change a lower inode is copied up, with the
+// An OverlayInode stands for an inode of the upper layer, of the lower one, or, for directories, of both merged. What
+// is read comes from the upper one if there is one. Before the first change a lower inode is copied up, with the
 // directories above it; the copy is made nameless and linked when it is complete, so that nobody sees half of it.
 //
 // What overlayfs writes into its upper layer as marks is kept here instead, by the number of the upper inode: the names
-// that are whited out in a directory (the lower layer's entry of that name does not count, be there an upper one or not,
-// which makes an upper directory of that name opaque too), and the lower inode's number that a copy goes on showing.
+// that are whited out in a directory (the lower layer's entry of that name does not count, be there an upper one or
+// not, which makes an upper directory of that name opaque too), and the lower inode's number that a copy goes on
+// showing.
 //
 // As in overlayfs: renaming a directory that the lower layer has is EXDEV, and a merged directory's link count is 1.
 // Unlike it, hard links in the lower layer stay links: the copy of such an inode is found by its number (`copies_`).

@@ -79,7 +79,7 @@ class OverlayInode final : public Inode {
   Result<void> CopyContents(Inode& to, uint64_t size);
   Result<void> CopyXattrs(Inode& to);
   void SetUpper(RefPtr<Inode> upper, uint64_t upper_ino);
-  // Makes sure that the copy has this name in `directory`'s upper layer: of a lower hard link only another one may have.
+  // Makes sure that the copy has this name in `directory`'s upper layer: a lower hard link may have another one only.
   Result<void> EnsureUpperName(OverlayInode& directory, std::string_view name);
   // The upper inode under `name` in this directory; null for none.
   Result<RefPtr<Inode>> UpperChild(std::string_view name);

@@ -11,8 +11,8 @@ class Filesystem;
 class Inode;
 class Kernel;
 
-// `upper`: an empty writable file system (tmpfs) of its own. `lower_root`: a directory of any file system, which must not
-// change while it is covered (it may itself be an overlay's). ENOTDIR.
+// `upper`: an empty writable file system (tmpfs) of its own. `lower_root`: a directory of any file system, which must
+// not change while it is covered (it may itself be an overlay's). ENOTDIR.
 // Regular files of both are opened with the overlay's path: what their File does must not depend on path()'s inode.
 Result<RefPtr<Filesystem>> NewOverlay(Kernel& kernel, RefPtr<Filesystem> upper, RefPtr<Inode> lower_root);
 
