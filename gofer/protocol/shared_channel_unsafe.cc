@@ -61,7 +61,8 @@ Result<SharedMemory> SharedMemory::Create(UniqueFd& memfd) {
 Result<SharedMemory> SharedMemory::Map(const UniqueFd& memfd) {
   int seals = fcntl(memfd.get(), F_GET_SEALS);
   struct stat st;
-  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(memfd.get(), &st) < 0 ||
+  // Not the C library's fstat, which is a path call (newfstatat) that the sentry may not make.
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || syscall(SYS_fstat, memfd.get(), &st) < 0 ||
       st.st_size != static_cast<off_t>(kSharedBytes)) {
     return Errno(EPROTO);
   }
