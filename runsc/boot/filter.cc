@@ -74,8 +74,8 @@ std::vector<HostCallRule> SentryHostCalls(const SentryFilterOptions& options) {
   AddAny(rules, {SYS_exit, SYS_exit_group, SYS_futex, SYS_set_robust_list, SYS_rseq, SYS_sched_yield, SYS_gettid, SYS_getpid,
                  SYS_restart_syscall, SYS_nanosleep, SYS_clock_nanosleep, SYS_clock_gettime, SYS_gettimeofday, SYS_getrandom,
                  SYS_getcpu, SYS_sysinfo});
-  // absl::Mutex asks for its thread's own priority when it has to wait.
-  AddAny(rules, {SYS_sched_getparam, SYS_sched_getscheduler});
+  // absl::Mutex asks for its thread's own priority when it has to wait; malloc for the CPUs when it has many heaps.
+  AddAny(rules, {SYS_sched_getparam, SYS_sched_getscheduler, SYS_sched_getaffinity});
   // Signals of the sentry's own threads.
   AddAny(rules, {SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sigaltstack});
   rules.push_back({SYS_tgkill, {{0, kLow32, static_cast<uint64_t>(getpid())}}});
