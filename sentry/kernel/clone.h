@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "sentry/base/refs.h"
 #include "sentry/base/result.h"
 
 namespace caisson {
 
 class Task;
+class ThreadGroup;
 
 struct CloneRequest {
   uint64_t flags = 0;   // CLONE_*, without the exit signal in its low byte.
@@ -27,8 +29,11 @@ struct CloneRequest {
 // Makes a thread or process and lets it run. Returns its number as the caller sees it. Blocks with CLONE_VFORK, killably.
 Result<pid_t> Clone(Task& task, const CloneRequest& request);
 
-// unshare(2); setns(2) for what a namespace file stands for is in namespaces_change.cc.
+// unshare(2).
 Result<void> Unshare(Task& task, uint64_t flags);
+// setns(2): one namespace, of CLONE_NEW* `type`; or those of `types` that a process is in.
+Result<void> EnterNamespace(Task& task, int type, RefPtr<RefCounted> ns);
+Result<void> EnterNamespacesOf(Task& task, ThreadGroup& process, uint64_t types);
 
 }  // namespace caisson
 

@@ -85,7 +85,7 @@ struct Task::State {
   uint64_t start_monotonic_ns = 0;
   uint32_t personality = 0;
   uint64_t timer_slack_ns = 50000;
-  int oom_killed = 0;
+  bool thp_disabled = false;
 
   // --- Signals.
   std::atomic<abi::Sigset> mask{0};  // Written by the own thread under [S].
@@ -107,7 +107,6 @@ struct Task::State {
   std::atomic<uint64_t> last_tick{0};
   bool accounted = false;            // [T] Its times are part of the process's dead_*.
   std::atomic<uint64_t> voluntary_switches{0}, minor_faults{0};
-  std::atomic<int> dumpable_hint{1};
 
   mutable absl::Mutex sched_mutex;  // A leaf.
   SchedAttributes sched ABSL_GUARDED_BY(sched_mutex);
@@ -182,6 +181,9 @@ struct Task::State {
   Result<void> JoinGroup(const RefPtr<Task>& child);
   Result<void> FoundProcess(const RefPtr<Task>& child, const CloneRequest& request);
   void InheritScheduling(const State& from);
+  Result<void> Unshare(uint64_t flags);
+  Result<void> EnterNamespace(int type, RefPtr<RefCounted> ns);
+  Result<void> EnterNamespacesOf(Task& target, uint64_t types);
   bool SharesFsWithOthers() const;
 
   // --- Accounting.

@@ -80,7 +80,7 @@ bool ThreadGroup::State::NotifyParentOfExit() {
     if (action.handler == abi::kSigIgn || (action.flags & SA_NOCLDWAIT)) nobody_waits = true;
     if (action.handler == abi::kSigIgn) signo = 0;
   }
-  if (signo != 0) {
+  if (abi::IsValidSignal(signo)) {  // clone(2) takes any byte.
     info.signo = signo;
     info.code = WIFSIGNALED(wait_status) ? (WCOREDUMP(wait_status) ? CLD_DUMPED : CLD_KILLED) : CLD_EXITED;
     info.rt.pid = pid->In(above.pid->ns());
