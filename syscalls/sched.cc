@@ -1,6 +1,5 @@
 // Scheduling (sched(7)). The host schedules; what the guest sets is kept, checked as Linux checks it, and told back.
 #include <linux/sched.h>
-#include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -329,14 +328,6 @@ Result<void> SysGetcpu(Task& task, UserPtr<uint32_t> cpu, UserPtr<uint32_t> node
   if (!cpu.null()) TRY(task.CopyOut(cpu, static_cast<uint32_t>(here)));
   if (!node.null()) TRY(task.CopyOut(node, uint32_t{0}));
   return {};
-}
-
-Result<int> SysMembarrier(Task& task, int command, unsigned flags, int cpu) {
-  // Every pass through the sentry is a full barrier for the caller, but other threads run on without one: only what
-  // holds without them can be promised, which is nothing. So no command is supported but the question for them.
-  if (flags != 0 && command != MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) return Errno(EINVAL);
-  if (command == MEMBARRIER_CMD_QUERY) return 0;
-  return Errno(EINVAL);
 }
 
 }  // namespace caisson

@@ -169,7 +169,6 @@ Result<void> SysSetpriority(Task& task, int which, int who, int nice);
 Result<int> SysIoprioGet(Task& task, int which, int who);
 Result<void> SysIoprioSet(Task& task, int which, int who, int priority);
 Result<void> SysGetcpu(Task& task, UserPtr<uint32_t> cpu, UserPtr<uint32_t> node, Hex unused);
-Result<int> SysMembarrier(Task& task, int command, unsigned flags, int cpu);
 
 }  // namespace caisson
 
