@@ -34,11 +34,12 @@ class RenameLocks {
     if (second_ && second_ != first_) second_->Unlock();
     first_->Unlock();
     if (!cross_) return;
-    tree_.cross_directory_mutex().Unlock();
-    // Who is above whom may be the other way round next time.
     first_->ForgetDeadlockInfo();
     second_->ForgetDeadlockInfo();
+    tree_.cross_directory_mutex().Unlock();
   }
+  // Who is above whom may be the other way round from now on: abseil's deadlock detection must not remember.
+  static void ForgetOrder(const Inode& moved) { moved.mutex().ForgetDeadlockInfo(); }
   // Nothing may be made in a directory once it is replaced.
   void LockVictim(Inode& inode) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     victim_ = &inode.mutex();
@@ -113,6 +114,8 @@ Result<void> VfsImpl::Rename(const WalkContext& from, std::string_view old_path,
     if (target_is_directory && !exchange) locks.LockVictim(*target->inode());
     TRY(old_directory.inode()->Rename(old_last.name, *source->inode(), *new_directory.inode(), new_last.name,
                                       target ? target->inode() : nullptr, flags));
+    RenameLocks::ForgetOrder(*source->inode());
+    if (exchange) RenameLocks::ForgetOrder(*target->inode());
     if (exchange) {
       tree.Exchange(*source, *target);
     } else {

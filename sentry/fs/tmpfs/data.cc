@@ -273,7 +273,10 @@ Result<size_t> TmpfsData::Write(IoBuffer& source, uint64_t offset, bool append, 
       return moved;
     }
     total += *moved;
-    if (offset + total > size()) GrowTo(offset + total);
+    if (offset + total > size()) {  // All that is new was just written: no tail to clear.
+      absl::MutexLock map_lock(&map_mutex_);
+      size_.store(offset + total, std::memory_order_release);
+    }
   }
   *end = offset + total;
   return total;
