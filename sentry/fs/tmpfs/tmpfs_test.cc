@@ -145,7 +145,7 @@ TEST_F(TmpfsTest, TranslatesForMappings) {
   shared[0] = 'm';
   shared[5] = 'z';
   EXPECT_EQ(Read(*file, 10, static_cast<int64_t>(kPage)), "m");
-  WriteAt(*file, "w", static_cast<int64_t>(kPage));
+  EXPECT_TRUE(WriteAt(*file, "w", static_cast<int64_t>(kPage)).ok());
   EXPECT_EQ(shared[0], 'w');
   // Behind the end of the file nothing stays.
   EXPECT_EQ(Truncate(*file, kPage + 10), 0);
