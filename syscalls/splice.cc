@@ -160,11 +160,12 @@ Result<size_t> SysTee(Task& task, Fd in_fd, Fd out_fd, uint64_t length, SpliceFl
 Result<size_t> SysVmsplice(Task& task, Fd fd, UserPtr<abi::Iovec> user_iov, uint64_t count, SpliceFlags flags) {
   if (flags.value & ~kAllFlags) return Errno(EINVAL);
   RefPtr<File> file = TRY(task.GetFile(fd));
-  Pipe* pipe = PipeOf(*file);
-  if (!pipe || file->path_only()) return Errno(EBADF);
+  if (file->path_only()) return Errno(EBADF);
   std::vector<abi::Iovec> iov = TRY(task.CopyInIovecs(user_iov, count));
   IoBuffer buffer(task.mm(), iov);
   if (buffer.remaining() == 0) return size_t{0};
+  Pipe* pipe = PipeOf(*file);
+  if (!pipe) return Errno(EBADF);
   const bool write = file->writable();
   while (true) {
     Result<size_t> moved = write ? pipe->Write(buffer, /*packets=*/false) : pipe->Read(buffer);
