@@ -58,7 +58,7 @@ std::vector<HostCallRule> SentryHostCalls(const SentryFilterOptions& options) {
   rules.push_back(Equal(SYS_fcntl, 1, F_ADD_SEALS));
   rules.push_back(Equal(SYS_fcntl, 1, F_GET_SEALS));  // Of the memory that the gofer shares.
   // Terminals that were passed as stdio.
-  for (uint64_t request : {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCSWINSZ, FIONREAD, TIOCOUTQ}) {
+  for (uint64_t request : {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCSWINSZ, TCFLSH, FIONREAD, TIOCOUTQ}) {
     rules.push_back(Equal(SYS_ioctl, 1, request));
   }
   // Memory: never executable.

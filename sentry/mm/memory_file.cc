@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "sentry/abi/linux.h"
+#include "sentry/base/host_stat.h"
 #include "sentry/base/host_thread.h"
 #include "sentry/mm/interval_map.h"
 #include "sentry/mm/safecopy_unsafe.h"
@@ -307,7 +308,7 @@ void MemoryFileImpl::Flush() {
 
 MemoryFile::Usage MemoryFileImpl::usage() {
   struct stat st {};
-  uint64_t committed = fstat(fd_, &st) == 0 ? static_cast<uint64_t>(st.st_blocks) * 512 : 0;
+  uint64_t committed = HostFstat(fd_, &st) == 0 ? static_cast<uint64_t>(st.st_blocks) * 512 : 0;
   absl::MutexLock lock(&mutex_);
   return {.allocated_bytes = allocated_bytes_, .committed_bytes = committed};
 }

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "sentry/abi/linux.h"
+#include "sentry/base/host_stat.h"
 #include "sentry/base/host_thread.h"
 #include "sentry/base/log.h"
 
@@ -34,7 +35,7 @@ absl::Mutex& PollThenReadMutex() {
 
 Result<RefPtr<HostDescriptor>> HostDescriptor::New(UniqueFd fd) {
   struct stat attr;
-  if (fstat(fd.get(), &attr) != 0) return Errno(errno);
+  if (HostFstat(fd.get(), &attr) != 0) return Errno(errno);
   int flags = fcntl(fd.get(), F_GETFL);
   if (flags < 0) return Errno(errno);
   if (flags & O_PATH) return Errno(EINVAL);

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "sentry/base/host_stat.h"
 #include "sentry/fs/host/host_descriptor.h"
 #include "sentry/fs/host/host_tty.h"
 #include "sentry/fs/pipe/pipe_file.h"
@@ -89,7 +90,7 @@ int64_t Nanos(const struct timespec& t) { return abi::ToNanos(t); }
 
 Result<InodeAttr> HostInode::GetAttr() {
   struct stat host;
-  if (fstat(descriptor_->fd(), &host) != 0) return Errno(errno);
+  if (HostFstat(descriptor_->fd(), &host) != 0) return Errno(errno);
   InodeAttr attr;
   attr.nlink = 1;
   attr.ino = ino_;
@@ -127,7 +128,7 @@ Result<RefPtr<File>> HostInode::Open(const VfsPath& path, int flags) {
   RefPtr<HostTty> tty;
   if (descriptor_->kind() == HostDescriptor::Kind::kTerminal) {
     struct stat host;
-    if (fstat(descriptor_->fd(), &host) != 0) return Errno(errno);
+    if (HostFstat(descriptor_->fd(), &host) != 0) return Errno(errno);
     tty = HostTty::Of(descriptor_, host.st_rdev, RefPtr<Inode>(this));
   }
   constexpr int kKept = O_ACCMODE | O_APPEND | O_NONBLOCK | O_ASYNC;
@@ -205,7 +206,7 @@ std::string NameOf(const HostDescriptor& descriptor, uint64_t rdev) {
 Result<RefPtr<File>> NewHostFile(Kernel& kernel, UniqueFd fd, const Credentials& creds) {
   RefPtr<HostDescriptor> descriptor = TRY(HostDescriptor::New(std::move(fd)));
   struct stat host;
-  if (fstat(descriptor->fd(), &host) != 0) return Errno(errno);
+  if (HostFstat(descriptor->fd(), &host) != 0) return Errno(errno);
   RefPtr<Filesystem> fs = MakeRef<HostFilesystem>(kernel);
   RefPtr<Inode> inode =
       MakeRef<HostInode>(fs, descriptor, kernel.NextId(), creds.fsuid, creds.fsgid, host.st_mode);

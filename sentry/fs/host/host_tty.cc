@@ -3,6 +3,7 @@
 #include <asm/termbits.h>
 #include <sys/ioctl.h>
 
+#include <cstring>
 #include <map>
 #include <utility>
 
@@ -16,7 +17,7 @@ namespace {
 using Termios = struct ::termios;
 using Termios2 = struct ::termios2;
 using Winsize = struct ::winsize;
-static_assert(sizeof(Termios) == 36 && sizeof(Termios2) == 44 && sizeof(Winsize) == 8);
+static_assert(sizeof(Termios) == 36 && offsetof(Termios2, c_cc) == offsetof(Termios, c_cc) && sizeof(Termios2) == 44 && sizeof(Winsize) == 8);
 
 struct Registry {
   absl::Mutex mutex;
@@ -75,14 +76,24 @@ Result<int64_t> HostTty::Ioctl(Task& task, unsigned command, uint64_t argument) 
   switch (command) {
     case TCGETS:
       return GetThrough<Termios>(task, fd, command, argument);
-    case TCGETS2:
-      return GetThrough<Termios2>(task, fd, command, argument);
+    case TCGETS2: {
+      // The host is asked for the older form alone; a pseudo terminal has no speed that means anything.
+      Termios termios{};
+      if (ioctl(fd, TCGETS, &termios) != 0) return Errno(errno);
+      Termios2 wide{};
+      memcpy(&wide, &termios, sizeof termios);
+      wide.c_ispeed = wide.c_ospeed = 38400;
+      TRY(task.CopyOut(UserPtr<Termios2>{argument}, wide));
+      return int64_t{0};
+    }
     case TIOCGWINSZ:
       return GetThrough<Winsize>(task, fd, command, argument);
     case FIONREAD:
     case TIOCOUTQ:
-    case TIOCGETD:
       return GetThrough<int32_t>(task, fd, command, argument);
+    case TIOCGETD:
+      TRY(task.CopyOut(UserPtr<int32_t>{argument}, 0));  // N_TTY
+      return int64_t{0};
     case TCSETS:
     case TCSETSF:
       TRY(CheckBackground(task, SIGTTOU));
@@ -92,16 +103,13 @@ Result<int64_t> HostTty::Ioctl(Task& task, unsigned command, uint64_t argument) 
       TRY(CheckBackground(task, SIGTTOU));
       return SetThrough<Termios>(task, fd, TCSETS, argument);
     case TCSETS2:
+    case TCSETSW2:
     case TCSETSF2:
       TRY(CheckBackground(task, SIGTTOU));
-      return SetThrough<Termios2>(task, fd, command, argument);
-    case TCSETSW2:
-      TRY(CheckBackground(task, SIGTTOU));
-      return SetThrough<Termios2>(task, fd, TCSETS2, argument);
+      return SetThrough<Termios>(task, fd, command == TCSETSF2 ? TCSETSF : TCSETS, argument);
     case TIOCSWINSZ:
       return SetThrough<Winsize>(task, fd, command, argument);
     case TCFLSH:
-    case TCXONC:
       TRY(CheckBackground(task, SIGTTOU));
       if (ioctl(fd, command, argument) != 0) return Errno(errno);
       return int64_t{0};
