@@ -82,10 +82,11 @@ void GoferInode::StoreAttr(const GoferAttr& attr) {
 Result<GoferAttr> GoferInode::Attr() {
   bool fresh = !gofer_fs().shared() && writable_mappings_.load(std::memory_order_relaxed) == 0;
   // Cleared before asking: what changes meanwhile makes the answer stale again.
-  if (fresh && !stale_.exchange(false, std::memory_order_acq_rel)) {
+  if (fresh && !stale_.load(std::memory_order_acquire)) {
     absl::MutexLock lock(&mutex_);
     return attr_;
   }
+  stale_.store(false, std::memory_order_seq_cst);
   RefPtr<DonatedFile> file;
   {
     absl::MutexLock lock(&mutex_);

@@ -35,8 +35,9 @@ class OverlayInode;
 
 class OverlayFilesystem final : public Filesystem {
  public:
-  // Inode numbers of the upper layer are shown with this bit, those of the lower layer as they are.
-  static constexpr uint64_t kUpperIno = uint64_t{1} << 62;
+  // Inode numbers of the upper layer are shown with this bit, those of the lower layer as they are. No higher one:
+  // programs that keep them in floating point (node) would confuse files.
+  static constexpr uint64_t kUpperIno = uint64_t{1} << 52;
 
   OverlayFilesystem(Kernel& kernel, RefPtr<Filesystem> upper, RefPtr<Filesystem> lower);
 
