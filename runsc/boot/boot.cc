@@ -2,6 +2,7 @@
 // for that process to end. runsc/sandbox/README.md is the contract.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/base/internal/sysinfo.h"
 #include "gofer/client/client.h"
 #include "platform/platform.h"
 #include "runsc/boot/control_server.h"
@@ -135,6 +137,14 @@ int WaitForExit(ThreadGroup& process) {
   return process.wait_status();
 }
 
+// What libraries ask the host once and remember, asked while it may be: afterwards the question is death.
+void AskHostBeforeConfinement() {
+  // One malloc arena: the others open /proc to decide how to shrink, and keep memory apart.
+  mallopt(M_ARENA_MAX, 1);
+  absl::base_internal::NumCPUs();  // absl::Mutex spins by it.
+  absl::base_internal::NominalCPUFrequency();
+}
+
 }  // namespace
 
 int BootMain(const BootOptions& options, const proto::BootConfig& config) {
@@ -161,6 +171,7 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   filter.host_network = settings.network() == proto::Settings::HOST;
   const int cpus = GuestCpuCount(config);  // Asks the host, so before.
   const uint64_t host_memory = HostMemoryBytes();
+  AskHostBeforeConfinement();
   status = ConfineSentry(filter);
   if (!status.ok()) return sync.Fail(std::string(status.message()));
 
