@@ -142,7 +142,6 @@ void AskHostBeforeConfinement() {
   // One malloc arena: the others open /proc to decide how to shrink, and keep memory apart.
   mallopt(M_ARENA_MAX, 1);
   absl::base_internal::NumCPUs();  // absl::Mutex spins by it.
-  absl::base_internal::NominalCPUFrequency();
 }
 
 }  // namespace

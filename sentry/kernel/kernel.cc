@@ -24,7 +24,7 @@ Kernel::Kernel(KernelOptions options)
       state_(new State) {
   initial_pid_ns_ = MakeRef<PidNamespace>(*this, nullptr, initial_user_ns_);
   vfs_ = Vfs::New(*this);
-  Result<RefPtr<Vdso>> vdso = Vdso::New(options_.memory_file);
+  Result<RefPtr<Vdso>> vdso = Vdso::New(options_.memory_file, options_.cpu_count);
   if (vdso.ok()) {
     state_->vdso = *vdso;
   } else {

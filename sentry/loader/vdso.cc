@@ -99,14 +99,14 @@ class Pages final : public Mappable {
 
 class VdsoImpl final : public Vdso {
  public:
-  VdsoImpl(RefPtr<MemoryFile> memory_file, FileRange clock_page, FileRange image)
+  VdsoImpl(RefPtr<MemoryFile> memory_file, FileRange clock_page, FileRange image, int cpu_count)
       : page_(reinterpret_cast<CaissonClockPage*>(memory_file->Pointer(clock_page.offset))),
         clock_pages_(MakeRef<Pages>(memory_file, clock_page)),
         image_pages_(MakeRef<Pages>(memory_file, image)),
         trusted_(TscIsInvariant()) {
     memcpy(memory_file->Pointer(image.offset), kImage, sizeof kImage);
     memset(page_, 0, sizeof *page_);
-    page_->cpu_count = static_cast<uint32_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+    page_->cpu_count = static_cast<uint32_t>(std::max(1, cpu_count));
     Refresh();
   }
 
@@ -263,14 +263,14 @@ Result<uint64_t> VdsoImpl::MapInto(MemoryManager& mm, uint64_t hint) {
 
 }  // namespace
 
-Result<RefPtr<Vdso>> Vdso::New(RefPtr<MemoryFile> memory_file) {
+Result<RefPtr<Vdso>> Vdso::New(RefPtr<MemoryFile> memory_file, int cpu_count) {
   FileRange clock_page = TRY(memory_file->Allocate(abi::kPageSize));
   Result<FileRange> image = memory_file->Allocate(kImageBytes);
   if (!image.ok()) {
     memory_file->DecRef(clock_page);
     return image.error();
   }
-  return RefPtr<Vdso>(MakeRef<VdsoImpl>(std::move(memory_file), clock_page, *image));
+  return RefPtr<Vdso>(MakeRef<VdsoImpl>(std::move(memory_file), clock_page, *image, cpu_count));
 }
 
 }  // namespace caisson

@@ -20,8 +20,8 @@ class MemoryManager;
 
 class Vdso : public RefCounted {
  public:
-  // Puts image and parameter page into the memory file. ENOMEM.
-  static Result<RefPtr<Vdso>> New(RefPtr<MemoryFile> memory_file);
+  // Puts image and parameter page into the memory file. The guest sees `cpu_count` CPUs. ENOMEM.
+  static Result<RefPtr<Vdso>> New(RefPtr<MemoryFile> memory_file, int cpu_count);
 
   // Maps both; returns where the image begins (AT_SYSINFO_EHDR).
   virtual Result<uint64_t> MapInto(MemoryManager& mm, uint64_t hint) = 0;
