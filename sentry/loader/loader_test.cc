@@ -331,7 +331,7 @@ TEST_F(LoaderTest, RandomBytesNeverBreakIt) {
 class VdsoTest : public MmTest {};
 
 TEST_F(VdsoTest, TellsTheTimeAsTheHostDoes) {
-  RefPtr<Vdso> vdso = Vdso::New(memory_).value();
+  RefPtr<Vdso> vdso = Vdso::New(memory_, 2).value();
   uint64_t base = vdso->MapInto(*mm_, 0).value();
   // Put what the guest would see where this process can run it.
   uint8_t image[4096];
