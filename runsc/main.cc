@@ -128,6 +128,12 @@ int RunCommand(const GlobalOptions& global, const std::vector<std::string>& argu
   return status.ok() ? *status : Fail(status.status());
 }
 
+int CountInheritedFds() {
+  int count = 0;
+  while (fcntl(3 + count, F_GETFD) >= 0) ++count;
+  return count;
+}
+
 // Descriptors 0, 1 and 2 that a caller closed must not become something else of ours.
 void FillStandardStreams() {
   for (int fd : {0, 1, 2}) {
@@ -146,6 +152,7 @@ int Main(int argc, char** argv) {
     }
   }
   FillStandardStreams();
+  const int inherited_fds = CountInheritedFds();
   signal(SIGPIPE, SIG_IGN);
   InitLog(2, LogFormat::kText, LogLevel::kInfo, "runsc");
   absl::StatusOr<Flags> flags = Flags::Parse(arguments, GlobalFlagTable());
@@ -154,6 +161,7 @@ int Main(int argc, char** argv) {
   if (flags->help() || flags->arguments().empty()) return Print(GlobalHelp()).ok() ? 0 : 1;
   absl::StatusOr<GlobalOptions> global = GlobalOptionsFrom(*flags);
   if (!global.ok()) return Fail(global.status());
+  global->inherited_fds = inherited_fds;
   absl::Status opened = OpenLog(*global);
   if (!opened.ok()) return Fail(opened);
   return RunCommand(*global, flags->arguments());

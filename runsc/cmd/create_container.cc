@@ -1,7 +1,6 @@
 // What `create` and `run` have in common: from a bundle to a sandbox that waits for `start`.
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,19 +37,17 @@ void AdjustOomScore(pid_t pid, const ProcessSpec& process) {
   }
 }
 
-absl::StatusOr<std::vector<GuestFd>> PreservedFds(int count) {
-  std::vector<GuestFd> fds;
-  for (int fd = 3; fd < 3 + count; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) return ErrorF("--preserve-fds: descriptor %d is not open", fd);
-    fds.push_back({fd, fd});
-  }
-  return fds;
-}
-
 absl::Status WritePidFile(const std::string& path, pid_t pid) {
   if (path.empty()) return absl::OkStatus();
   absl::Status written = WriteFileAtomic(path, std::to_string(pid), 0666);
   return written.ok() ? written : Prefixed("--pid-file", written);
+}
+
+// Of socket activation (sd_listen_fds(3)): these come first, as with runc.
+int64_t ListenFds() {
+  const char* text = getenv("LISTEN_FDS");
+  std::optional<int64_t> count = text != nullptr ? ParseInt(text) : std::nullopt;
+  return count && *count > 0 ? *count : 0;
 }
 
 class Creation {
@@ -92,6 +89,10 @@ absl::Status Creation::Prepare() {
   }
   spec_ = OK_OR_RETURN(ParseSpec(spec_text_));
   for (const std::string& warning : spec_.warnings) LOG_WARNING("%s", warning.c_str());
+  if (int64_t count = ListenFds(); count > 0) {
+    spec_.process.env.push_back("LISTEN_FDS=" + std::to_string(count));
+    spec_.process.env.push_back("LISTEN_PID=1");
+  }
   OK_OR_RETURN(CheckTerminal(spec_.process, options_));
   if (global_.network == NetworkOption::kSandbox) {
     return ErrorF("--network=sandbox is not there yet, --network=none is");
@@ -154,7 +155,7 @@ absl::StatusOr<pid_t> Creation::Launch() {
   launch.bundle = options_.bundle;
   launch.container_directory = container_->directory();
   launch.no_pivot = options_.no_pivot;
-  launch.guest_fds = OK_OR_RETURN(PreservedFds(options_.preserve_fds));
+  for (int fd = 3; fd < 3 + options_.preserve_fds; ++fd) launch.guest_fds.push_back({fd, fd});
   if (spec_.process.terminal) {
     pty_ = OK_OR_RETURN(OpenPty(spec_.process.console_rows, spec_.process.console_columns));
   }
@@ -204,6 +205,16 @@ absl::StatusOr<CreatedContainer> CreateContainer(const GlobalOptions& global, co
   return Creation(global, options).Run();
 }
 
+absl::StatusOr<int> PreservedFds(const Invocation& invocation) {
+  int64_t count = invocation.flags.Int("preserve-fds");
+  if (count < 0) return ErrorF("--preserve-fds: must not be negative");
+  count += ListenFds();
+  if (count > invocation.global.inherited_fds) {
+    return ErrorF("--preserve-fds: descriptor %d is not open", 3 + invocation.global.inherited_fds);
+  }
+  return static_cast<int>(count);
+}
+
 absl::StatusOr<CreateOptions> CreateOptionsFrom(const Invocation& invocation) {
   const Flags& flags = invocation.flags;
   CreateOptions options;
@@ -211,9 +222,7 @@ absl::StatusOr<CreateOptions> CreateOptionsFrom(const Invocation& invocation) {
   options.bundle = AbsolutePath(flags.String("bundle"));
   if (!flags.String("console-socket").empty()) options.console_socket = AbsolutePath(flags.String("console-socket"));
   if (!flags.String("pid-file").empty()) options.pid_file = AbsolutePath(flags.String("pid-file"));
-  int64_t preserve = flags.Int("preserve-fds");
-  if (preserve < 0 || preserve > 1024) return ErrorF("--preserve-fds: must be from 0 to 1024");
-  options.preserve_fds = static_cast<int>(preserve);
+  options.preserve_fds = OK_OR_RETURN(PreservedFds(invocation));
   options.no_pivot = flags.Bool("no-pivot");
   return options;
 }

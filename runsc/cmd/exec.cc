@@ -11,6 +11,7 @@
 #include "runsc/cmd/lifecycle.h"
 #include "runsc/cmd/verbs.h"
 #include "runsc/sandbox/boot_config.h"
+#include "runsc/sandbox/control_channel.h"
 #include "runsc/sandbox/foreground.h"
 #include "runsc/sandbox/stand_in.h"
 #include "sentry/base/log.h"
@@ -207,17 +208,14 @@ absl::StatusOr<int> Exec::Run() {
   if (!process.terminal && !console_socket.empty()) {
     return ErrorF("cannot use console socket if runsc will not detach or allocate tty");
   }
-  int64_t preserve = flags.Int("preserve-fds");
-  if (preserve < 0 || preserve > 60) return ErrorF("--preserve-fds: must be from 0 to 60");
+  int preserve = OK_OR_RETURN(PreservedFds(invocation_));
+  if (preserve + 3 > static_cast<int>(kMaxControlFds)) return ErrorF("--preserve-fds: too many descriptors");
 
   options_.container_directory = opened_->container().directory();
   options_.process = ProcessProto(process);
   if (process.terminal) pty_ = OK_OR_RETURN(OpenPty(process.console_rows, process.console_columns));
   for (int fd : {0, 1, 2}) options_.guest_fds.push_back({fd, pty_ ? pty_->slave.get() : fd});
-  for (int fd = 3; fd < 3 + preserve; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) return ErrorF("--preserve-fds: descriptor %d is not open", fd);
-    options_.guest_fds.push_back({fd, fd});
-  }
+  for (int fd = 3; fd < 3 + preserve; ++fd) options_.guest_fds.push_back({fd, fd});
   std::string pid_file = flags.String("pid-file");
   auto write_pid = [&](pid_t pid) {
     return pid_file.empty() ? absl::OkStatus() : WriteFileAtomic(pid_file, std::to_string(pid), 0666);

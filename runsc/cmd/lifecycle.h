@@ -34,6 +34,9 @@ struct CreatedContainer {
 // Everything that `create` does. Afterwards nothing is left of a container that could not be made.
 absl::StatusOr<CreatedContainer> CreateContainer(const GlobalOptions& global, const CreateOptions& options);
 
+// --preserve-fds: how many of the descriptors that the caller passed on go to the container.
+absl::StatusOr<int> PreservedFds(const Invocation& invocation);
+
 // The flags that `create` and `run` have in common.
 absl::StatusOr<CreateOptions> CreateOptionsFrom(const Invocation& invocation);
 

@@ -34,6 +34,9 @@ struct GlobalOptions {
   bool overlay_mounts = false;  // --overlay2=all:memory
   bool file_access_shared = false;
   HostUdsOption host_uds = HostUdsOption::kNone;
+
+  // Not an option: how many descriptors behind 0, 1 and 2 the caller passed on, before any of ours took their numbers.
+  int inherited_fds = 0;
 };
 
 std::span<const FlagSpec> GlobalFlagTable();
