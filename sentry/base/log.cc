@@ -54,6 +54,8 @@ void InitLog(int fd, LogFormat format, LogLevel level, std::string_view componen
   g_log.level = level;
   size_t n = component.copy(g_log.component, sizeof g_log.component - 1);
   g_log.component[n] = 0;
+  // gmtime_r looks for /etc/localtime when it is first called: now, not once the process is confined.
+  tzset();
 }
 
 bool LogEnabled(LogLevel level) { return g_log.fd >= 0 && level >= g_log.level; }
