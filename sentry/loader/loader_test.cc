@@ -376,6 +376,7 @@ TEST_F(VdsoTest, TellsTheTimeAsTheHostDoes) {
   unsigned cpu = 999, node = 999;
   EXPECT_EQ(getcpu(&cpu, &node, nullptr), 0);
   EXPECT_EQ(node, 0u);
+  EXPECT_LT(cpu, 2u);
   int64_t last = 0, last_sentry = 0, worst = 0;
   int64_t start = vdso->MonotonicNow();
   while (vdso->MonotonicNow() - start < 300'000'000) {

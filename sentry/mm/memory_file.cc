@@ -76,6 +76,8 @@ class MemoryFileImpl final : public MemoryFile {
 
  private:
   void Punch(FileRange range);
+  // Whether `length` more bytes may be touched. False: the limit is met.
+  bool Charge(uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
   void PunchAndFree(std::vector<FileRange> ranges) ABSL_LOCKS_EXCLUDED(mutex_);
   void ReclaimLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   bool ReclaimDue() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return dirty_bytes_ > 0 || stopping_; }
@@ -106,6 +108,8 @@ class MemoryFileImpl final : public MemoryFile {
   int punching_ ABSL_GUARDED_BY(mutex_) = 0;  // Batches taken from dirty_ and not yet in free_.
   int flush_waiters_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t allocated_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Host memory in use when last asked, and all that was allocated since.
+  uint64_t committed_estimate_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool reclaimer_started_ ABSL_GUARDED_BY(mutex_) = false;  // With the first freed range.
 };
@@ -186,10 +190,26 @@ bool MemoryFileImpl::TakeDirty(uint64_t length, uint64_t* start) {
   return false;
 }
 
+bool MemoryFileImpl::Charge(uint64_t length) {
+  absl::MutexLock lock(&mutex_);
+  if (committed_estimate_ + length > limit_) {
+    struct stat st {};
+    if (fstat(fd_, &st) == 0) committed_estimate_ = static_cast<uint64_t>(st.st_blocks) * 512;
+    if (committed_estimate_ + length > limit_) return false;
+  }
+  committed_estimate_ += length;
+  return true;
+}
+
 Result<FileRange> MemoryFileImpl::Allocate(uint64_t length, const AllocateOptions& options) {
   CHECK(length != 0 && abi::IsPageAligned(length) && abi::IsPageAligned(options.hint));
+  if (length > limit_) return Errno(ENOMEM);
+  for (int attempt = 0; !Charge(length); ++attempt) {
+    // What is being given back counts until it has been.
+    if (attempt == 1) return Errno(ENOMEM);
+    Flush();
+  }
   absl::MutexLock lock(&mutex_);
-  if (length > limit_ || allocated_bytes_ > limit_ - length) return Errno(ENOMEM);
   uint64_t start;
   if (!(options.will_overwrite && TakeDirty(length, &start)) && !FindFree(length, options, &start)) {
     return Errno(ENOMEM);

@@ -34,7 +34,8 @@ class BackingFile : public RefCounted {
 
 class MemoryFile : public BackingFile {
  public:
-  // `fd`: an empty memfd. `limit_bytes`: most bytes ever allocated at once; beyond it Allocate fails with ENOMEM.
+  // `fd`: an empty memfd. `limit_bytes`: once so much host memory is in use, Allocate fails with ENOMEM. Ranges that
+  // were allocated and not touched do not count, so that a guest may reserve more than there is.
   static Result<RefPtr<MemoryFile>> New(int fd, uint64_t limit_bytes);
 
   // A contiguous zero-filled range with one reference on each page. Host memory is used only when touched.
