@@ -47,8 +47,8 @@ Result<int> DoOpen(Task& task, Fd dirfd, UserString user_path, OpenRequest reque
 // open(2) and openat(2) ignore what they do not know.
 Result<int> OldOpen(Task& task, Fd dirfd, UserString path, int flags, uint32_t mode) {
   flags &= kKnownFlags;
-  if (flags & O_PATH) flags &= kPathFlags;
-  return DoOpen(task, dirfd, path, {.flags = flags | kLargefile, .mode = WillCreate(flags) ? mode & 07777 : 0});
+  flags = flags & O_PATH ? flags & kPathFlags : flags | kLargefile;
+  return DoOpen(task, dirfd, path, {.flags = flags, .mode = WillCreate(flags) ? mode & 07777 : 0});
 }
 
 Result<int> DoDup3(Task& task, Fd fd, Fd new_fd, bool close_on_exec) {

@@ -17,6 +17,24 @@
 
 namespace caisson {
 
+namespace {
+
+// Keeps a program from being written while a process runs it (ETXTBSY): as long as its description lives.
+class DenyWrites final : public File::ReleaseHook {
+ public:
+  void OnRelease(File& file) override { file.inode().AllowWriteAccess(); }
+};
+
+// An interpreter may be written again once it is loaded.
+void AllowWrites(File& file) {
+  if (File::ReleaseHook* hook = file.release_hook().exchange(nullptr)) {
+    hook->OnRelease(file);
+    delete hook;
+  }
+}
+
+}  // namespace
+
 Result<RefPtr<File>> OpenForExec(Vfs& vfs, const Credentials& creds, const VfsPath& path) {
   Inode& inode = *path.dentry->inode();
   if (!inode.IsRegular()) return Errno(EACCES);
@@ -25,8 +43,15 @@ Result<RefPtr<File>> OpenForExec(Vfs& vfs, const Credentials& creds, const VfsPa
   // Not even root executes what has no execute bit at all.
   if (!(attr.mode & 0111)) return Errno(EACCES);
   TRY(vfs.Access(creds, path, 1));
+  TRY(inode.DenyWriteAccess());
   // The kernel reads a program also where the user may only execute it.
-  return inode.Open(path, O_RDONLY);
+  Result<RefPtr<File>> file = inode.Open(path, O_RDONLY);
+  if (file.ok()) {
+    (*file)->release_hook().store(new DenyWrites);
+  } else {
+    inode.AllowWriteAccess();
+  }
+  return file;
 }
 
 Result<RefPtr<File>> OpenForExec(Vfs& vfs, const WalkContext& walk, std::string_view path, FollowLast follow) {
@@ -41,6 +66,7 @@ Result<PreparedExec> PrepareExec(Task& task, ExecProgram program) {
   const Credentials& old = task.creds();
   const bool shares_fs = task.fs().RefCount() > 1 && task.state().SharesFsWithOthers();
   Vfs& vfs = kernel.vfs();
+  std::vector<RefPtr<File>> opened;
   LoadRequest request{
       .task = task,
       .platform = kernel.platform(),
@@ -53,7 +79,10 @@ Result<PreparedExec> PrepareExec(Task& task, ExecProgram program) {
       .limits = task.memory_limits(),
       .randomize = !(task.state().personality & ADDR_NO_RANDOMIZE),
       .filename_inaccessible = program.filename_inaccessible,
-      .open_executable = [&](const std::string& path) { return OpenForExec(vfs, task.WalkFromCwd(), path); },
+      .open_executable = [&](const std::string& path) -> Result<RefPtr<File>> {
+        opened.push_back(TRY(OpenForExec(vfs, task.WalkFromCwd(), path)));
+        return opened.back();
+      },
       .prepare_identity = [&](File& file) -> Result<LoadRequest::Identity> {
         ExecCredentials next = TRY(CredentialsForExec(old, file, shares_fs));
         const UserNamespace& ns = *next.creds->user_ns;
@@ -80,6 +109,9 @@ Result<PreparedExec> PrepareExec(Task& task, ExecProgram program) {
       },
   };
   prepared.image = TRY(LoadProgram(std::move(request)));
+  for (const RefPtr<File>& file : opened) {
+    if (file != prepared.image.executable) AllowWrites(*file);
+  }
   if (!prepared.creds) prepared.creds = RefPtr<const Credentials>(&old);
   return prepared;
 }
