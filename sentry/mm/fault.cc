@@ -12,7 +12,7 @@ constexpr int kSegvMapErr = SEGV_MAPERR;
 constexpr int kSegvAccErr = SEGV_ACCERR;
 constexpr int kBusAdrErr = BUS_ADRERR;
 // A page that keeps faulting although it is mapped as it should be: its host memory is gone.
-constexpr int kMostIdleFaults = 64;
+constexpr int kMostIdleFaults = 1024;
 constexpr uint64_t kStackGrowth = 128 << 10;
 
 uint64_t AlignDown(uint64_t value, uint64_t unit) { return value & ~(unit - 1); }
@@ -106,6 +106,8 @@ Result<void> MemoryManagerImpl::FaultInVma(Range bounds, const Vma& vma, uint64_
               if (op.address <= page && page - op.address < op.length) op.populate = it->second.value.owned;
             }
           }
+          // Threads that wait for one page while another gets it count once each; not over its whole life.
+          if (!idle && last_idle_fault_ == page) idle_faults_ = 0;
           if (idle && !populate) {
             // Another thread was faster, or the stub has lost it: map it again, but not for ever.
             idle_faults_ = last_idle_fault_ == page ? idle_faults_ + 1 : 0;
