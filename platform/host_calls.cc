@@ -41,6 +41,9 @@ std::vector<HostCallRule> PlatformHostCalls(PlatformKind kind) {
   };
   if (kind == PlatformKind::kSystrap) {
     rules.push_back(WithArg(SYS_futex, 1, FUTEX_WAIT));
+    // Keeping both sides of a task on one CPU.
+    rules.push_back({.number = SYS_sched_setaffinity, .args = {}});
+    rules.push_back({.number = SYS_sched_getaffinity, .args = {}});
     // The watcher of stubs' ends: made by New(), which also starts its thread; told of each stub.
     rules.push_back({.number = SYS_epoll_create1, .args = {}});
     rules.push_back({.number = SYS_eventfd2, .args = {}});
@@ -48,7 +51,7 @@ std::vector<HostCallRule> PlatformHostCalls(PlatformKind kind) {
     rules.push_back({.number = SYS_epoll_wait, .args = {}});
   }
   if (kind == PlatformKind::kPtrace) {
-    for (int request : {PTRACE_SEIZE, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SYSEMU, PTRACE_CONT, PTRACE_DETACH,
+    for (int request : {PTRACE_SEIZE, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SYSEMU, PTRACE_SYSCALL, PTRACE_INTERRUPT, PTRACE_DETACH,
                         PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET, PTRACE_GET_SYSCALL_INFO}) {
       rules.push_back(WithArg(SYS_ptrace, 0, request));
     }

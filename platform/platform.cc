@@ -67,6 +67,7 @@ Result<std::unique_ptr<Platform>> Platform::New(PlatformKind kind, std::unique_p
   std::unique_ptr<stub::ZygoteProcess> process(static_cast<stub::ZygoteProcess*>(zygote.release()));
   CHECK(process->kind() == kind);
   if (kind == PlatformKind::kSystrap) {
+    RunningGuests::CountCpus();
     std::unique_ptr<DeathWatcher> watcher = TRY(DeathWatcher::Start());
     return std::unique_ptr<Platform>(
         std::make_unique<SystrapPlatform>(std::move(process), std::move(watcher), memory_fd));

@@ -119,7 +119,10 @@ SwitchResult PtraceContext::Switch(AddressSpace& address_space, Registers& regs)
   if (interrupted_.exchange(false)) return {.kind = SwitchResult::Kind::kInterrupted};
   if (auto fault = stub::CheckRip(regs.rip)) return *fault;
   SwitchResult result = Run(regs);
-  if (result.kind == SwitchResult::Kind::kDied) DropThread(/*keep_xstate=*/false);
+  if (result.kind == SwitchResult::Kind::kDied) {
+    space->process().Kill();
+    DropThread(/*keep_xstate=*/false);
+  }
   return result;
 }
 
@@ -205,9 +208,11 @@ bool PtraceContext::ReadSignalFrame(int signo, SwitchResult& result) {
     if (ptrace(PTRACE_SYSEMU, tid, 0, deliver) != 0 && errno != ESRCH) return false;
     int status;
     if (!thread_->Wait(status)) return false;
+    const int stop = WSTOPSIG(status);
+    // Another fault: there is no room for the frame where the guest has put its stack.
+    if (stop == SIGSEGV || stop == SIGBUS || stop == SIGILL || stop == SIGFPE) return false;
     Registers regs;
-    if (ptrace(PTRACE_GETREGS, tid, 0, &regs) != 0) continue;
-    if (WSTOPSIG(status) != kSyscallStop) continue;
+    if (stop != kSyscallStop || ptrace(PTRACE_GETREGS, tid, 0, &regs) != 0) continue;
     if (regs.rip != stub::InStub(stub_after_fault)) return false;
     uint64_t offset = regs.rdx - area.stub_address();
     if (offset > stub::kAreaSize - sizeof(ucontext_t)) return false;

@@ -83,16 +83,18 @@ Result<RefPtr<TracedThread>> TracedThread::Start(RefPtr<TracedSpace> space) {
   RefPtr<TracedThread> thread = RefPtr<TracedThread>::Adopt(new TracedThread(space, area));
   space->Add(thread.get());
   ThisTracer().Add(thread);
-  // It installs its filter, waits for this word, and traps: it cannot stop there without having been confined.
-  SetState(*area->header, STATE_TRAP);
-  int status;
-  while (thread->Wait(status)) {
-    user_regs_struct regs;
-    if (WSTOPSIG(status) == SIGTRAP && ptrace(PTRACE_GETREGS, area->tid, 0, &regs) == 0 &&
-        regs.rip == stub::InStub(stub_after_trap)) {
-      return thread;
+  // It is ours once it has installed its filter: when it comes out of that call, or is found beyond it. Nothing here
+  // relies on memory, which other threads of the guest can write to.
+  if (ptrace(PTRACE_INTERRUPT, area->tid, 0, 0) == 0) {
+    int status;
+    while (thread->Wait(status)) {
+      user_regs_struct regs;
+      if (ptrace(PTRACE_GETREGS, area->tid, 0, &regs) == 0) {
+        if (regs.rip > stub::InStub(stub_thread_setup_end)) return thread;
+        if (regs.orig_rax == SYS_seccomp && regs.rax == 0) return thread;
+      }
+      if (ptrace(PTRACE_SYSCALL, area->tid, 0, 0) != 0 && errno != ESRCH) break;
     }
-    if (ptrace(PTRACE_CONT, area->tid, 0, 0) != 0 && errno != ESRCH) break;
   }
   thread->LetGo();
   return Errno(ESRCH);

@@ -11,21 +11,22 @@
 //   0             an extended-state image that the sentry wants loaded
 //   4096 ..       the alternate signal stack, to the end; in its middle
 //   AREA_HEADER   ThreadHeader: hand-over words and the registers to resume with. `resume` comes first, so that a
-//                 signal that arrives while they are being popped is written below, where nothing is.
+//                 signal that arrives while they are being popped is written below, where nothing is. Above and below
+//                 there is room for one frame of each signal that can arrive, of 4 KiB at most.
 #ifndef CAISSON_PLATFORM_STUB_LAYOUT_H_
 #define CAISSON_PLATFORM_STUB_LAYOUT_H_
 
-#define STUB_BASE 0x7fffc0000000
-#define STUB_CODE 0x7fffc0000000
+#define STUB_BASE 0x7fff80000000
+#define STUB_CODE 0x7fff80000000
 #define STUB_CODE_SIZE 0x1000
-#define STUB_DATA 0x7fffc0001000
+#define STUB_DATA 0x7fff80001000
 #define STUB_DATA_SIZE 0x2000
-#define STUB_ZYGOTE 0x7fffc0010000
+#define STUB_ZYGOTE 0x7fff80010000
 #define STUB_ZYGOTE_SIZE 0x10000
-#define STUB_REQUEST 0x7fffc0030000
-#define STUB_SCRATCH 0x7fffc0040000
-#define STUB_THREADS 0x7fffd0000000
-#define STUB_AREA_SIZE 0x8000
+#define STUB_REQUEST 0x7fff80030000
+#define STUB_SCRATCH 0x7fff80040000
+#define STUB_THREADS 0x7fffa0000000
+#define STUB_AREA_SIZE 0x10000
 #define STUB_MAX_THREADS 16384
 
 // Descriptors of a stub. Received ones follow.
@@ -50,39 +51,50 @@
 
 // Thread area.
 #define AREA_STACK 0x1000
-#define AREA_HEADER 0x3000
+#define AREA_HEADER 0x6000
 #define HEADER_RESUME_RBX 112
 #define HEADER_RESUME_FS 160
 #define HEADER_RESUME_GS 168
 #define HEADER_RESUME_XSTATE 176
-#define HEADER_EVENT_FS 192
-#define HEADER_EVENT_GS 200
-#define HEADER_EVENT_FRAME 208
-#define HEADER_EVENT_SIGNO 212
-#define HEADER_STACK 216
-#define HEADER_TID 240
+#define HEADER_STACK 192
+#define HEADER_TID 216
 #define HEADER_STATE 256
 #define HEADER_STUB_SLEEPS 260
 #define HEADER_SENTRY_SLEEPS 264
 #define HEADER_SPIN 268
+#define HEADER_RESUME_KIND 272
+#define HEADER_EVENT_SIGNO 276
+#define HEADER_EVENT_FRAME 280
+#define HEADER_NESTED 284
+#define HEADER_EVENT_FS 288
+#define HEADER_EVENT_GS 296
+#define HEADER_RESUME_RAX 304
 
-// ThreadHeader::state. The sentry writes RUN, EXIT and TRAP; the stub the others.
+// ThreadHeader::state. The sentry writes RUN, EXIT and DIED; the stub the others.
 #define STATE_PARKED 1
 #define STATE_RUN 2
 #define STATE_EVENT 3
 #define STATE_NOT_STARTED 4
 #define STATE_EXIT 5
-#define STATE_TRAP 6
-#define STATE_DIED 7
+#define STATE_DIED 6
+
+// ThreadHeader::resume_kind: load everything from `resume`; or from the last event's frame, with rax from resume_rax.
+#define RESUME_ALL 0
+#define RESUME_RAX 1
+
+// How often an interrupt may find a thread on its way in or out of the handler before that is taken for an attack.
+#define MAX_NESTED 16
 
 // The signal by which the sentry interrupts a guest thread (SIGURG: harmless wherever it is not handled).
 #define STUB_INTERRUPT_SIGNAL 23
 
 // Offsets in Linux's x86-64 signal frame (struct rt_sigframe), from the ucontext.
 #define UC_R8 40
+#define UC_RAX 144
 #define UC_RSP 160
 #define UC_RIP 168
 #define UC_EFLAGS 176
+#define UC_XSTATE 224
 #define UC_TO_SIGINFO 304
 #define SIGINFO_CODE 8
 
@@ -151,16 +163,19 @@ struct ThreadHeader {
   uint64_t resume_fs, resume_gs;
   uint64_t resume_xstate;  // Address of the image, in the stub.
   uint64_t pad0;
-  uint64_t event_fs, event_gs;
-  uint32_t event_frame;  // Offset in the area of the signal frame's ucontext.
-  uint32_t event_signo;
   stack_t stack;  // For sigaltstack(2).
   uint32_t tid;   // The kernel writes 0 when the thread has ended.
-  uint32_t pad1[3];
-  std::atomic<uint32_t> state;  // Futex.
+  // What an ordinary system call needs shares one cache line.
+  alignas(64) std::atomic<uint32_t> state;  // Futex.
   std::atomic<uint32_t> stub_sleeps;
   std::atomic<uint32_t> sentry_sleeps;
   std::atomic<uint32_t> spin;  // How often the stub looks at `state` before it sleeps.
+  uint32_t resume_kind;
+  uint32_t event_signo;
+  uint32_t event_frame;  // Offset in the area of the signal frame's ucontext.
+  uint32_t nested;       // Interrupts since the last event that found the thread in the stub's code.
+  uint64_t event_fs, event_gs;
+  uint64_t resume_rax;
 };
 static_assert(offsetof(ThreadHeader, resume.rbx) == HEADER_RESUME_RBX);
 static_assert(offsetof(ThreadHeader, resume_fs) == HEADER_RESUME_FS);
@@ -176,11 +191,16 @@ static_assert(offsetof(ThreadHeader, state) == HEADER_STATE);
 static_assert(offsetof(ThreadHeader, stub_sleeps) == HEADER_STUB_SLEEPS);
 static_assert(offsetof(ThreadHeader, sentry_sleeps) == HEADER_SENTRY_SLEEPS);
 static_assert(offsetof(ThreadHeader, spin) == HEADER_SPIN);
+static_assert(offsetof(ThreadHeader, resume_kind) == HEADER_RESUME_KIND);
+static_assert(offsetof(ThreadHeader, nested) == HEADER_NESTED);
+static_assert(offsetof(ThreadHeader, resume_rax) == HEADER_RESUME_RAX);
 
 static_assert(STUB_INTERRUPT_SIGNAL == SIGURG);
 static_assert(offsetof(siginfo_t, si_code) == SIGINFO_CODE);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs) == UC_R8);
+static_assert(offsetof(ucontext_t, uc_mcontext.gregs[REG_RAX]) == UC_RAX);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs[REG_RSP]) == UC_RSP);
+static_assert(offsetof(ucontext_t, uc_mcontext.fpregs) == UC_XSTATE);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]) == UC_RIP);
 static_assert(offsetof(ucontext_t, uc_mcontext.gregs[REG_EFL]) == UC_EFLAGS);
 
@@ -206,7 +226,7 @@ extern "C" {
 extern const char stub_code_begin[], stub_code_end[];
 extern const char stub_service_begin[], stub_service_end[];
 extern const char stub_thread_setup_begin[], stub_thread_setup_end[];
-extern const char stub_after_wake[], stub_after_wait[], stub_after_exit[], stub_after_trap[], stub_after_fault[];
+extern const char stub_after_wake[], stub_after_wait[], stub_after_exit[], stub_after_fault[];
 extern const char stub_thread_exit[];
 extern const char stub_systrap_handler[], stub_ptrace_handler[], stub_restorer[];
 }

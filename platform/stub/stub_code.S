@@ -7,6 +7,37 @@
 
 #include "platform/stub/layout.h"
 
+// Loads all registers from the signal frame at rdx (ucontext) and rsi (siginfo, no longer needed, which becomes the
+// frame of the iretq), but for extended state and the bases of FS and GS.
+.macro RETURN_FROM_FRAME
+  mov UC_RIP(%rdx), %rax
+  mov %rax, (%rsi)
+  movq $0x33, 8(%rsi)
+  mov UC_EFLAGS(%rdx), %rax
+  mov %rax, 16(%rsi)
+  mov UC_RSP(%rdx), %rax
+  mov %rax, 24(%rsi)
+  movq $0x2b, 32(%rsi)
+  lea UC_R8(%rdx), %rsp
+  pop %r8
+  pop %r9
+  pop %r10
+  pop %r11
+  pop %r12
+  pop %r13
+  pop %r14
+  pop %r15
+  pop %rdi
+  pop %rsi
+  pop %rbp
+  pop %rbx
+  pop %rdx
+  pop %rax
+  pop %rcx
+  lea (UC_TO_SIGINFO - UC_RSP)(%rsp), %rsp
+  iretq
+.endm
+
 #define GLOBAL(name) .globl name; .hidden name; name
 
   .section .text.caisson_stub, "ax", @progbits
@@ -127,6 +158,7 @@ GLOBAL(stub_thread_setup_begin):
   syscall
   test %rax, %rax
   jnz stub_thread_exit
+  lea (STUB_AREA_SIZE - AREA_HEADER - 64)(%rbx), %rsp
   jmp .Lwait
 GLOBAL(stub_thread_setup_end):
 
@@ -149,6 +181,7 @@ GLOBAL(stub_systrap_handler):
   and $(STUB_AREA_SIZE - 1), %edx
   mov %edx, HEADER_EVENT_FRAME(%rbx)
   mov %edi, HEADER_EVENT_SIGNO(%rbx)
+  movl $0, HEADER_NESTED(%rbx)
   mov $STATE_EVENT, %eax
   xchg %eax, HEADER_STATE(%rbx)
   // From here to the end of .Lresume, a signal may find the thread waiting or about to run: see .Lin_stub.
@@ -168,19 +201,12 @@ GLOBAL(stub_after_wake):
   cmp $STATE_RUN, %eax
   je .Lresume
   cmp $STATE_EXIT, %eax
-  jae 2f
+  je stub_thread_exit
   sub $1, %ecx
-  jb 3f
+  jb 2f
   pause
   jmp 1b
 2:
-  je stub_thread_exit
-  cmp $STATE_TRAP, %eax
-  jne stub_thread_exit
-  int3
-GLOBAL(stub_after_trap):
-  jmp stub_thread_exit
-3:
   mov $1, %ecx
   xchg %ecx, HEADER_STUB_SLEEPS(%rbx)
   lea HEADER_STATE(%rbx), %rdi
@@ -193,15 +219,19 @@ GLOBAL(stub_after_wait):
   movl $0, HEADER_STUB_SLEEPS(%rbx)
   jmp .Lwait
 .Lresume:
+  movabs $(STUB_DATA + DATA_RFBM), %rdx
+  mov (%rdx), %eax
+  mov 4(%rdx), %edx
+  cmpl $RESUME_RAX, HEADER_RESUME_KIND(%rbx)
+  je .Lresume_rax
+  mov HEADER_RESUME_XSTATE(%rbx), %rcx
+  xrstor64 (%rcx)
   mov HEADER_RESUME_FS(%rbx), %rax
   wrfsbase %rax
   mov HEADER_RESUME_GS(%rbx), %rax
   wrgsbase %rax
-  mov HEADER_RESUME_XSTATE(%rbx), %rcx
-  movabs $(STUB_DATA + DATA_RFBM), %rdx
-  mov (%rdx), %eax
-  mov 4(%rdx), %edx
-  xrstor64 (%rcx)
+  pushq $0x202  // NT, which the guest may have set, would make the iretq fault.
+  popfq
   mov %rbx, %rsp
   pop %r15
   pop %r14
@@ -219,6 +249,18 @@ GLOBAL(stub_after_wait):
   pop %rax
   pop %rbx
   iretq
+.Lresume_rax:
+  // The usual end of a system call: everything but rax is where the kernel saved it.
+  mov HEADER_EVENT_FRAME(%rbx), %ecx
+  and $(STUB_AREA_SIZE - 1), %ecx
+  lea -AREA_HEADER(%rbx, %rcx), %rsi  // The ucontext.
+  mov UC_XSTATE(%rsi), %rcx
+  xrstor64 (%rcx)
+  mov %rsi, %rdx
+  mov HEADER_RESUME_RAX(%rbx), %rax
+  mov %rax, UC_RAX(%rdx)
+  add $UC_TO_SIGINFO, %rsi
+  RETURN_FROM_FRAME
 .Lresume_end:
 
 // A signal arrived while the thread was in STUB_CODE (or beyond): rax is its rip.
@@ -230,7 +272,7 @@ GLOBAL(stub_after_wait):
   je 1f
   // A fault here is the guest's doing; a signal that someone sent is nothing.
   cmpl $0, SIGINFO_CODE(%rsi)
-  jle .Lnested_return
+  jle .Lnested_return_quietly
   jmp .Lpublish
 1:
   lea .Lwait_begin(%rip), %rcx
@@ -242,7 +284,7 @@ GLOBAL(stub_after_wait):
   mov $STATE_RUN, %eax
   mov $STATE_NOT_STARTED, %ecx
   lock cmpxchg %ecx, HEADER_STATE(%rbx)
-  jne .Lnested_return
+  jne .Lnested_return_quietly
   // The sentry has let it run, but it has not left yet: it starts over. The stack goes back to the frame of the event
   // before, whose extended state may be needed again.
   mov HEADER_EVENT_FRAME(%rbx), %eax
@@ -250,34 +292,14 @@ GLOBAL(stub_after_wait):
   lea -AREA_HEADER(%rbx, %rax), %rsp
   jmp .Lwait_begin
 
-// Goes on where the signal struck: rdx ucontext, rsi siginfo (no longer needed, becomes the frame of the iretq).
+// Goes on where the signal struck: on the way to .Lpublish, which nothing can hold up. A guest that has arranged to stay
+// here for ever is found out by the counter.
 .Lnested_return:
-  mov UC_RIP(%rdx), %rax
-  mov %rax, (%rsi)
-  movq $0x33, 8(%rsi)
-  mov UC_EFLAGS(%rdx), %rax
-  mov %rax, 16(%rsi)
-  mov UC_RSP(%rdx), %rax
-  mov %rax, 24(%rsi)
-  movq $0x2b, 32(%rsi)
-  lea UC_R8(%rdx), %rsp
-  pop %r8
-  pop %r9
-  pop %r10
-  pop %r11
-  pop %r12
-  pop %r13
-  pop %r14
-  pop %r15
-  pop %rdi
-  pop %rsi
-  pop %rbp
-  pop %rbx
-  pop %rdx
-  pop %rax
-  pop %rcx
-  lea (UC_TO_SIGINFO - UC_RSP)(%rsp), %rsp
-  iretq
+  incl HEADER_NESTED(%rbx)
+  cmpl $MAX_NESTED, HEADER_NESTED(%rbx)
+  ja .Lpublish
+.Lnested_return_quietly:
+  RETURN_FROM_FRAME
 
 // ---- The handler of faults of a ptrace guest thread: stops at once, so that the sentry can read the
 // signal frame, the only place where the kernel tells the error code and trap number. ----

@@ -181,6 +181,7 @@ Result<ThreadArea*> StubProcess::StartThread() {
     return Errno(ESRCH);
   }
   area->tid = tid;
+  area->cpu = -1;
   return area;
 }
 

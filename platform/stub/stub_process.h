@@ -26,6 +26,7 @@ struct ThreadArea {
   uint8_t* memory;
   ThreadHeader* header;
   int tid = 0;  // Of the thread that runs in it now.
+  int cpu = -1;  // That thread is confined to this CPU; -1: it is not.
 
   uint64_t stub_address() const { return AreaAddress(index); }
   uint64_t stub_header() const { return stub_address() + AREA_HEADER; }
@@ -43,7 +44,7 @@ class StubProcess final : public RefCounted {
   // As AddressSpace::Apply. `memory_fd` is the sentry's number for what the stub inherited.
   Result<void> Apply(std::span<const MapOp> ops, int memory_fd);
 
-  // A new guest thread, waiting in its area for STATE_RUN, EXIT or TRAP. ESRCH, EAGAIN, ENOMEM.
+  // A new guest thread, waiting in its area for STATE_RUN or EXIT. ESRCH, EAGAIN, ENOMEM.
   Result<ThreadArea*> StartThread();
   // The thread in `area` has been told to end, or has ended; the area is used again when it has.
   void AbandonThread(ThreadArea* area);

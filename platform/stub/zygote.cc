@@ -59,6 +59,7 @@ Result<ZygoteConfig*> PrepareImage(PlatformKind kind) {
   const size_t code_size = __stop_caisson_zygote - __start_caisson_zygote;
   CHECK(code_size <= kZygoteCodeSize);
   CHECK(stub_code_end - stub_code_begin <= STUB_CODE_SIZE);
+  if (XstateSize() > AREA_STACK) return Errno(ENOSYS);  // The first page of an area must hold it.
   const size_t size = kZygoteCodeSize + 0x1000 + kImageSize + kTempStackSize;
   void* mapping = MAP_FAILED;
   for (uint64_t hint = 0x100000000; mapping == MAP_FAILED && hint < 0x10000000000; hint *= 2) {

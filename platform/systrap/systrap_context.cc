@@ -26,7 +26,7 @@ constexpr int kSysSeccomp = 1, kSysUserDispatch = 2;
 constexpr uint64_t kNoSyscall = ~uint64_t{0};
 // A guest thread that does not answer an interrupt is asked again this often, and then its stub is killed. Only a
 // guest that tampers with its stub does not answer, or a host that does not run it.
-constexpr int64_t kInsistNs = 100'000'000;
+constexpr int64_t kInsistNs = 10'000'000;
 constexpr int64_t kGiveUpNs = 20'000'000'000;
 
 long Futex(const std::atomic<uint32_t>& word, int op, uint32_t value, const timespec* timeout = nullptr) {
@@ -73,12 +73,6 @@ void FinishSyscall(const SignalInfo& info, Registers& regs) {
 
 }  // namespace
 
-int RunningGuests::CountCpus() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-const int RunningGuests::cpus_ = RunningGuests::CountCpus();
-
 void SystrapContext::DropThread(bool keep_xstate) {
   if (!area_) return;
   target_.store(0);
@@ -90,6 +84,8 @@ void SystrapContext::DropThread(bool keep_xstate) {
   } else if (xstate_where_ == Xstate::kInArea) {
     xstate_where_ = Xstate::kInitial;
   }
+  frame_is_current_ = false;
+  Placement::Release();
   space_->ReturnThread(area_);
   area_ = nullptr;
   space_ = nullptr;
@@ -169,10 +165,13 @@ SwitchResult SystrapContext::Run(Registers& regs) {
   for (;;) {
     if (space_->process().dead()) return {.kind = SwitchResult::Kind::kDied};
     WriteResume(regs);
-    HandOver();
+    RunningGuests guests;
+    HandOver(guests.SpinnerFits());
     // An interrupt that came before the thread was let go has not been noticed by the stub.
     if (interrupted_.load()) SendInterrupt();
-    switch (WaitForStub()) {
+    const uint32_t state = WaitForStub();
+    placement_.Answered();
+    switch (state) {
       case STATE_EVENT:
         if (std::optional<SwitchResult> result = ReadEvent(regs)) return *result;
         break;
@@ -187,6 +186,16 @@ SwitchResult SystrapContext::Run(Registers& regs) {
 
 void SystrapContext::WriteResume(const Registers& regs) {
   stub::ThreadHeader& header = *area_->header;
+  if (frame_is_current_ && xstate_where_ == Xstate::kInArea) {
+    in_frame_.rax = regs.rax;
+    in_frame_.orig_rax = regs.orig_rax;
+    if (memcmp(&in_frame_, &regs, sizeof regs) == 0) {
+      header.resume_rax = regs.rax;
+      header.resume_kind = RESUME_RAX;
+      return;
+    }
+  }
+  header.resume_kind = RESUME_ALL;
   header.resume = {.r15 = regs.r15,
                    .r14 = regs.r14,
                    .r13 = regs.r13,
@@ -224,33 +233,25 @@ void SystrapContext::WriteResume(const Registers& regs) {
   }
 }
 
-void SystrapContext::HandOver() {
+void SystrapContext::HandOver(bool spinner_fits) {
   stub::ThreadHeader& header = *area_->header;
+  placement_.Prepare(*area_, spinner_fits, header.stub_sleeps.load(std::memory_order_relaxed) != 0);
+  header.spin.store(placement_.spin_rounds(), std::memory_order_relaxed);
+  frame_is_current_ = false;
   header.state.store(STATE_RUN);
-  if (header.stub_sleeps.load()) {
-    stub_spin_.Wasted();
-    Futex(header.state, FUTEX_WAKE, 1);
-  } else {
-    stub_spin_.Earned();
-  }
+  if (header.stub_sleeps.load()) Futex(header.state, FUTEX_WAKE, 1);
 }
 
 uint32_t SystrapContext::WaitForStub() {
   stub::ThreadHeader& header = *area_->header;
-  RunningGuests guests;
-  const bool spin = guests.SpinnerFits();
-  header.spin.store(spin ? stub_spin_.rounds() : 0, std::memory_order_relaxed);
   uint32_t state;
-  if (spin) {
-    for (uint32_t i = sentry_spin_.rounds(); i > 0; --i) {
+  if (uint32_t rounds = placement_.spin_rounds()) {
+    for (; rounds > 0; --rounds) {
       state = header.state.load(std::memory_order_acquire);
-      if (state != STATE_RUN) {
-        sentry_spin_.Earned();
-        return state;
-      }
+      if (state != STATE_RUN) return state;
       __builtin_ia32_pause();
     }
-    sentry_spin_.Wasted();
+    placement_.SentrySlept();
   }
   int64_t interrupted_since = 0;
   header.sentry_sleeps.store(1);
@@ -327,6 +328,10 @@ std::optional<SwitchResult> SystrapContext::ReadEvent(Registers& regs) {
   regs.gs_base = header.event_gs;
   regs.orig_rax = kNoSyscall;
   SanitizeRegisters(regs);
+  // Flags or segments that are not the guest's to keep are left out by a resumption from `regs`.
+  frame_is_current_ = regs.eflags == greg(REG_EFL) && (greg(REG_CSGSFS) & 0xffff) == kUserCodeSegment &&
+                      regs.fs_base == header.event_fs && regs.gs_base == header.event_gs;
+  in_frame_ = regs;
 
   if (signo == STUB_INTERRUPT_SIGNAL) {
     if (!interrupted_.exchange(false)) return std::nullopt;

@@ -19,7 +19,7 @@
 #include "platform/platform.h"
 #include "platform/stub/stub_process.h"
 #include "platform/systrap/death_watcher.h"
-#include "platform/systrap/spin_policy.h"
+#include "platform/systrap/placement.h"
 
 namespace caisson {
 
@@ -84,7 +84,7 @@ class SystrapContext final : public Context {
 
   SwitchResult Run(Registers& regs);
   void WriteResume(const Registers& regs);
-  void HandOver();
+  void HandOver(bool spinner_fits);
   // Waits for the stub; returns the state that it left.
   uint32_t WaitForStub();
   // Once around an unanswered interrupt. False: the stub does not react, and has been killed.
@@ -101,7 +101,10 @@ class SystrapContext final : public Context {
   Xstate xstate_where_ = Xstate::kInitial;
   uint32_t xstate_offset_ = 0;
   std::vector<uint8_t> xstate_;
-  SpinBudget sentry_spin_, stub_spin_;
+  Placement placement_;
+  // What the last event left in its frame, if the guest can be resumed from there.
+  Registers in_frame_;
+  bool frame_is_current_ = false;
 
   std::atomic<bool> interrupted_{false};
   std::atomic<bool> running_{false};

@@ -1,0 +1,108 @@
+#include "platform/systrap/placement.h"
+
+#include <sched.h>
+#include <string.h>
+#include <x86intrin.h>
+
+#include <algorithm>
+
+namespace caisson {
+namespace {
+
+// In ticks of the time-stamp counter, for clocks around 2 to 3 GHz; none of this needs to be exact.
+constexpr uint64_t kQuickRound = 50'000;          // From answer to answer, about 20 µs: worth spinning for.
+constexpr uint64_t kConfinement = 20'000'000;     // About 10 ms.
+constexpr uint32_t kMaxMisses = 16;
+constexpr uint32_t kQuickRoundsToPart = 32;
+
+// The CPU that this host thread has confined itself to, or -1.
+thread_local int my_cpu = -1;
+
+// Failure (a CPU that was taken away) leaves the thread where it is, which costs time and nothing else.
+void Confine(int tid, int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_setaffinity(tid, sizeof set, &set);
+}
+
+// What this process may use: what it was started with.
+cpu_set_t all_cpus;
+
+void SetFree(int tid) { sched_setaffinity(tid, sizeof all_cpus, &all_cpus); }
+
+}  // namespace
+
+void RunningGuests::CountCpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) memset(&set, 0xff, sizeof set);
+  all_cpus = set;
+  cpus_ = CPU_COUNT(&set);
+}
+
+void Placement::Release() {
+  if (my_cpu < 0) return;
+  SetFree(0);
+  my_cpu = -1;
+}
+
+
+void Placement::PutTogether(stub::ThreadArea& area) {
+  const int cpu = sched_getcpu();
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  if (area.cpu != cpu) {
+    Confine(area.tid, cpu);
+    area.cpu = cpu;
+  }
+  const uint64_t now = __rdtsc();
+  if (my_cpu == cpu) {
+    if (now - confined_at_ < kConfinement) return;
+    // For this one wait the host may wake us elsewhere.
+    SetFree(0);
+    my_cpu = -1;
+    return;
+  }
+  Confine(0, cpu);
+  my_cpu = cpu;
+  confined_at_ = now;
+}
+
+void Placement::PutApart(stub::ThreadArea& area) {
+  if (area.cpu >= 0) {
+    SetFree(area.tid);
+    area.cpu = -1;
+  }
+  Release();
+}
+
+void Placement::Prepare(stub::ThreadArea& area, bool spinner_fits, bool stub_slept) {
+  if (apart_) {
+    if (stub_slept) Missed();
+    if (!spinner_fits || misses_ >= kMaxMisses) {
+      apart_ = false;
+      quick_rounds_ = 0;
+    }
+  } else if (spinner_fits && quick_rounds_ >= kQuickRoundsToPart) {
+    apart_ = true;
+    misses_ = 0;
+  }
+  if (apart_) {
+    PutApart(area);
+  } else {
+    PutTogether(area);
+  }
+}
+
+void Placement::Answered() {
+  const uint64_t now = __rdtsc();
+  if (apart_) {
+    misses_ -= std::min(misses_, 1u);
+  } else if (now - last_answer_ < kQuickRound) {
+    ++quick_rounds_;
+  } else {
+    quick_rounds_ = 0;
+  }
+  last_answer_ = now;
+}
+
+}  // namespace caisson
