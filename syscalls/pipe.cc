@@ -9,7 +9,7 @@ Result<void> SysPipe2(Task& task, UserPtr<FdPair> user_fds, OpenFlags flags) {
   if (flags.value & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT)) return Errno(EINVAL);
   FdReservation fds = TRY(FdReservation::Reserve(task, 2));
   TRY(task.CopyOut(user_fds, FdPair{{fds[0], fds[1]}}));
-  PipeEnds ends = NewPipe(task.vfs(), flags.value);
+  PipeEnds ends = NewPipe(task.vfs(), task.creds(), flags.value);
   fds.Commit(0, std::move(ends.reader), flags.value & O_CLOEXEC);
   fds.Commit(1, std::move(ends.writer), flags.value & O_CLOEXEC);
   return {};

@@ -37,7 +37,7 @@ UnixCredentials UnixCredentials::Of(Task& task) {
 }
 
 Socket::Socket(Task& task, int domain, int type, int protocol, int flags)
-    : File(task.vfs().AnonPath("socket:", S_IFSOCK | 0777), O_RDWR | (flags & O_NONBLOCK)),
+    : File(task.vfs().AnonPath("socket:", S_IFSOCK | 0777, &task.creds()), O_RDWR | (flags & O_NONBLOCK)),
       kernel_(task.kernel()),
       net_ns_(&task.net_ns()),
       domain_(domain),

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sentry/kernel/task.h"
+#include "sentry/vfs/attachments.h"
 #include "sentry/vfs/vfs.h"
 
 namespace caisson {
@@ -42,9 +43,15 @@ Result<int64_t> PipeFile::Ioctl(Task& task, unsigned command, uint64_t argument)
   return int64_t{0};
 }
 
-PipeEnds NewPipe(Vfs& vfs, int flags) {
-  VfsPath path = vfs.AnonPath("pipe:", S_IFIFO | 0600);
+PipeEnds NewPipe(Vfs& vfs, const Credentials& creds, int flags) {
+  VfsPath path = vfs.AnonPath("pipe:", S_IFIFO | 0600, &creds);
   auto pipe = MakeRef<Pipe>();
+  {
+    // /proc/PID/fd/N opens further ends of it, as if it were a FIFO.
+    Inode::Attachments& attachments = path.dentry->inode()->attachments();
+    absl::MutexLock lock(&attachments.mutex);
+    attachments.fifo = pipe;
+  }
   pipe->AddReader();
   pipe->AddWriter();
   return {MakeRef<PipeFile>(path, O_RDONLY | (flags & O_NONBLOCK), pipe, kNotQuiet),

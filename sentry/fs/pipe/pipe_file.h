@@ -7,6 +7,7 @@
 
 namespace caisson {
 
+class Credentials;
 class Inode;
 class Vfs;
 
@@ -34,8 +35,8 @@ class PipeFile final : public File {
 struct PipeEnds {
   RefPtr<File> reader, writer;
 };
-// pipe2(2); `flags`: O_NONBLOCK, O_DIRECT.
-PipeEnds NewPipe(Vfs& vfs, int flags);
+// pipe2(2), owned by `creds`; `flags`: O_NONBLOCK, O_DIRECT.
+PipeEnds NewPipe(Vfs& vfs, const Credentials& creds, int flags);
 
 // Opens a FIFO's inode as fifo(7) says. Blocks for the other side unless O_NONBLOCK (kErestartSys). ENXIO: O_WRONLY |
 // O_NONBLOCK without a reader.
