@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <chrono>
+
 #include "sentry/base/check.h"
 
 namespace caisson {
@@ -34,15 +36,17 @@ const char* LevelName(LogLevel level) {
   return "error";
 }
 
-// RFC 3339 with nanoseconds, as runc's logs have it. UTC, so that no time zone file is opened.
+// RFC 3339 with nanoseconds, as runc's logs have it. UTC by arithmetic: the C library's gmtime opens /etc/localtime.
 std::string Timestamp() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  tm parts;
-  gmtime_r(&now.tv_sec, &parts);
+  const std::chrono::sys_days day(std::chrono::days(now.tv_sec / 86400));
+  const std::chrono::year_month_day date(day);
+  const long second = now.tv_sec % 86400;
   char text[64];
-  size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  snprintf(text + n, sizeof text - n, ".%09ldZ", now.tv_nsec);
+  snprintf(text, sizeof text, "%04d-%02u-%02uT%02ld:%02ld:%02ld.%09ldZ", static_cast<int>(date.year()),
+           static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()), second / 3600, second / 60 % 60, second % 60,
+           now.tv_nsec);
   return text;
 }
 
