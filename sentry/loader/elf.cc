@@ -59,8 +59,9 @@ Result<void> MapSegment(MemoryManager& mm, const Elf64_Phdr& segment, uint64_t b
   if (segment.p_filesz == 0) {
     zero_start = start;
   } else if (file_end < zero_start && (prot & PROT_WRITE)) {
-    // The rest of the last page from the file. Beyond a file's end there is nothing to clear.
-    mm.ZeroOut(file_end, std::min(zero_start, memory_end) - file_end).error_code();
+    // The whole rest of the last page from the file, beyond memory_end too: ld.so allocates there and takes it for zeros, as
+    // Linux (padzero) makes it. Beyond a file's end there is nothing to clear.
+    mm.ZeroOut(file_end, zero_start - file_end).error_code();
   }
   const uint64_t zero_end = abi::PageRoundUp(memory_end);
   if (zero_start < zero_end) {
