@@ -40,7 +40,8 @@ TEST_P(PlatformTest, AnySystemCallNumberIsReported) {
   Guest guest(sandbox_, guest_syscall_begin, guest_syscall_end);
   auto context = platform().NewContext();
   Registers regs = Guest::StartRegisters();
-  for (uint64_t number : {0ul, 15ul, 60ul, 231ul, 202ul, 0x40000000ul, 0x40000001ul, 0x4000003cul, 9999ul, ~0ul, 0xfffffffful}) {
+  for (uint64_t number : {0ul, 15ul, 60ul, 231ul, 202ul, 0x40000000ul, 0x40000001ul, 0x4000003cul, 9999ul, ~0ul,
+                          0xfffffffful}) {
     regs.rax = number;
     SwitchResult why = context->Switch(guest.space(), regs);
     ASSERT_EQ(why.kind, Kind::kSyscall) << Describe(why, regs);

@@ -38,12 +38,14 @@ std::vector<HostCallRule> PlatformHostCalls(PlatformKind kind) {
       WithArg(SYS_tgkill, 2, STUB_INTERRUPT_SIGNAL),
       WithArg(SYS_tgkill, 2, 0),
       WithArg(SYS_futex, 1, FUTEX_WAKE),
+      // Keeping both sides of a task on one CPU.
+      {.number = SYS_sched_setaffinity, .args = {}},
+      {.number = SYS_sched_getaffinity, .args = {}},
+      // Threads that are traced, and the zygote's end.
+      WithArg(SYS_wait4, 2, __WALL),
   };
   if (kind == PlatformKind::kSystrap) {
     rules.push_back(WithArg(SYS_futex, 1, FUTEX_WAIT));
-    // Keeping both sides of a task on one CPU.
-    rules.push_back({.number = SYS_sched_setaffinity, .args = {}});
-    rules.push_back({.number = SYS_sched_getaffinity, .args = {}});
     // The watcher of stubs' ends: made by New(), which also starts its thread; told of each stub.
     rules.push_back({.number = SYS_epoll_create1, .args = {}});
     rules.push_back({.number = SYS_eventfd2, .args = {}});
@@ -51,11 +53,10 @@ std::vector<HostCallRule> PlatformHostCalls(PlatformKind kind) {
     rules.push_back({.number = SYS_epoll_wait, .args = {}});
   }
   if (kind == PlatformKind::kPtrace) {
-    for (int request : {PTRACE_SEIZE, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SYSEMU, PTRACE_SYSCALL, PTRACE_INTERRUPT, PTRACE_DETACH,
-                        PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET, PTRACE_GET_SYSCALL_INFO}) {
+    for (int request : {PTRACE_SEIZE, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SYSEMU, PTRACE_SYSCALL,
+                        PTRACE_INTERRUPT, PTRACE_DETACH, PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET, PTRACE_GET_SYSCALL_INFO}) {
       rules.push_back(WithArg(SYS_ptrace, 0, request));
     }
-    rules.push_back(WithArg(SYS_wait4, 2, __WALL));
   }
   return rules;
 }

@@ -5,6 +5,7 @@
 #include "platform/host_calls.h"
 #include "platform/ptrace/ptrace_platform.h"
 #include "platform/stub/layout.h"
+#include "platform/stub/placement.h"
 #include "platform/stub/stub_process.h"
 #include "platform/stub/zygote.h"
 #include "platform/systrap/systrap_platform.h"
@@ -66,8 +67,8 @@ const char* PlatformName(PlatformKind kind) { return kind == PlatformKind::kSyst
 Result<std::unique_ptr<Platform>> Platform::New(PlatformKind kind, std::unique_ptr<Zygote> zygote, int memory_fd) {
   std::unique_ptr<stub::ZygoteProcess> process(static_cast<stub::ZygoteProcess*>(zygote.release()));
   CHECK(process->kind() == kind);
+  stub::RunningGuests::CountCpus();
   if (kind == PlatformKind::kSystrap) {
-    RunningGuests::CountCpus();
     std::unique_ptr<DeathWatcher> watcher = TRY(DeathWatcher::Start());
     return std::unique_ptr<Platform>(
         std::make_unique<SystrapPlatform>(std::move(process), std::move(watcher), memory_fd));

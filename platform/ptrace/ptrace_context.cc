@@ -52,6 +52,7 @@ void PtraceContext::DropThread(bool keep_xstate) {
     thread_->Abandon();
   }
   xstate_in_thread_ = false;
+  stub::Placement::Release();
   thread_ = nullptr;
 }
 
@@ -138,6 +139,7 @@ SwitchResult PtraceContext::Run(Registers& regs) {
   regs.orig_rax = kNoSyscall;  // Else the host would restart calls that seem interrupted.
   bool set_registers = true;
   for (;;) {
+    placement_.KeepTogether(thread_->area());
     // ESRCH: it is being killed, and the wait below says so.
     if (set_registers && ptrace(PTRACE_SETREGS, tid, 0, &regs) != 0 && errno != ESRCH) return Died();
     if (ptrace(PTRACE_SYSEMU, tid, 0, 0) != 0 && errno != ESRCH) return Died();

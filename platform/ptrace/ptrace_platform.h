@@ -17,6 +17,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "platform/platform.h"
+#include "platform/stub/placement.h"
 #include "platform/stub/stub_process.h"
 
 namespace caisson {
@@ -98,6 +99,7 @@ class PtraceContext final : public Context {
   RefPtr<TracedThread> thread_;
   std::vector<uint8_t> xstate_;    // Host's full size.
   bool xstate_in_thread_ = false;  // The thread's own is newer than xstate_.
+  stub::Placement placement_;
   std::atomic<bool> interrupted_{false};
   std::atomic<uint64_t> target_{0};  // Thread group and thread to interrupt: tgid << 32 | tid.
 };

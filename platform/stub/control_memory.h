@@ -21,8 +21,8 @@ class ControlMemory {
 
   int fd() const { return fd_.get(); }
 
-  // A zeroed request page (thread area) that is no one else's. EAGAIN: all are in use. Slots are freed when no stub maps
-  // them any more; their memory goes back to the host.
+  // A zeroed request page (thread area) that is no one else's. EAGAIN: all are in use. Slots are freed when no stub
+  // maps them any more; their memory goes back to the host.
   Result<uint32_t> AllocateRequestPage();
   Result<uint32_t> AllocateArea();
   void FreeRequestPage(uint32_t slot);

@@ -292,8 +292,8 @@ GLOBAL(stub_after_wait):
   lea -AREA_HEADER(%rbx, %rax), %rsp
   jmp .Lwait_begin
 
-// Goes on where the signal struck: on the way to .Lpublish, which nothing can hold up. A guest that has arranged to stay
-// here for ever is found out by the counter.
+// Goes on where the signal struck: on the way to .Lpublish, which nothing can hold up. A guest that has arranged to
+// stay here for ever is found out by the counter.
 .Lnested_return:
   incl HEADER_NESTED(%rbx)
   cmpl $MAX_NESTED, HEADER_NESTED(%rbx)

@@ -207,8 +207,8 @@ Result<std::unique_ptr<ZygoteProcess>> ZygoteProcess::Start(PlatformKind kind, i
 }
 
 ZygoteProcess::~ZygoteProcess() {
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  channel_.Reset();  // Tells it to end.
+  while (waitpid(pid_, nullptr, __WALL) < 0 && errno == EINTR) {
   }
 }
 

@@ -37,7 +37,7 @@ class ZygoteProcess final : public Zygote {
 
   const PlatformKind kind_;
   const int pid_;
-  const UniqueFd channel_;
+  UniqueFd channel_;
   const std::unique_ptr<ControlMemory> control_;
   absl::Mutex mu_;  // Held from a request to its answer.
 };

@@ -24,19 +24,14 @@ namespace {
 // si_code of SIGSYS.
 constexpr int kSysSeccomp = 1, kSysUserDispatch = 2;
 constexpr uint64_t kNoSyscall = ~uint64_t{0};
-// A guest thread that does not answer an interrupt is asked again this often, and then its stub is killed. Only a
+// A guest thread that does not answer an interrupt is asked again this often, and at last its stub is killed. Tries
+// are counted, not time: a sandbox may be frozen for any while. Only a
 // guest that tampers with its stub does not answer, or a host that does not run it.
-constexpr int64_t kInsistNs = 10'000'000;
-constexpr int64_t kGiveUpNs = 20'000'000'000;
+constexpr long kInsistNs = 10'000'000;
+constexpr int kMaxTries = 2000;
 
 long Futex(const std::atomic<uint32_t>& word, int op, uint32_t value, const timespec* timeout = nullptr) {
   return syscall(SYS_futex, &word, op, value, timeout, nullptr, 0);
-}
-
-int64_t NowNs() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * int64_t{1'000'000'000} + t.tv_nsec;
 }
 
 // The part of a siginfo that is needed, as the kernel lays it out.
@@ -85,7 +80,7 @@ void SystrapContext::DropThread(bool keep_xstate) {
     xstate_where_ = Xstate::kInitial;
   }
   frame_is_current_ = false;
-  Placement::Release();
+  stub::Placement::Release();
   space_->ReturnThread(area_);
   area_ = nullptr;
   space_ = nullptr;
@@ -165,7 +160,7 @@ SwitchResult SystrapContext::Run(Registers& regs) {
   for (;;) {
     if (space_->process().dead()) return {.kind = SwitchResult::Kind::kDied};
     WriteResume(regs);
-    RunningGuests guests;
+    stub::RunningGuests guests;
     HandOver(guests.SpinnerFits());
     // An interrupt that came before the thread was let go has not been noticed by the stub.
     if (interrupted_.load()) SendInterrupt();
@@ -253,7 +248,7 @@ uint32_t SystrapContext::WaitForStub() {
     }
     placement_.SentrySlept();
   }
-  int64_t interrupted_since = 0;
+  int tries = 0;
   header.sentry_sleeps.store(1);
   for (;;) {
     state = header.state.load();
@@ -266,8 +261,7 @@ uint32_t SystrapContext::WaitForStub() {
       Futex(header.state, FUTEX_WAIT, STATE_RUN);
       continue;
     }
-    if (interrupted_since == 0) interrupted_since = NowNs();
-    if (!InsistOnInterrupt(interrupted_since)) {
+    if (!InsistOnInterrupt(tries++)) {
       state = STATE_DIED;
       break;
     }
@@ -276,11 +270,11 @@ uint32_t SystrapContext::WaitForStub() {
   return state;
 }
 
-bool SystrapContext::InsistOnInterrupt(int64_t since_ns) {
+bool SystrapContext::InsistOnInterrupt(int tries) {
   const timespec timeout = {.tv_sec = 0, .tv_nsec = kInsistNs};
   if (Futex(area_->header->state, FUTEX_WAIT, STATE_RUN, &timeout) == 0 || errno != ETIMEDOUT) return true;
   const bool gone = syscall(SYS_tgkill, space_->process().pid(), area_->tid, STUB_INTERRUPT_SIGNAL) != 0;
-  if (!gone && NowNs() - since_ns < kGiveUpNs) return true;
+  if (!gone && tries < kMaxTries) return true;
   if (!gone) LOG_WARNING("stub %d does not react and is killed", space_->process().pid());
   space_->process().Kill();
   return false;

@@ -17,9 +17,9 @@
 
 #include "absl/synchronization/mutex.h"
 #include "platform/platform.h"
+#include "platform/stub/placement.h"
 #include "platform/stub/stub_process.h"
 #include "platform/systrap/death_watcher.h"
-#include "platform/systrap/placement.h"
 
 namespace caisson {
 
@@ -88,7 +88,7 @@ class SystrapContext final : public Context {
   // Waits for the stub; returns the state that it left.
   uint32_t WaitForStub();
   // Once around an unanswered interrupt. False: the stub does not react, and has been killed.
-  bool InsistOnInterrupt(int64_t since_ns);
+  bool InsistOnInterrupt(int tries);
   // Reads what the stub stored. nullopt: nothing for the sentry, go on with `regs`.
   std::optional<SwitchResult> ReadEvent(Registers& regs);
   void SendInterrupt();
@@ -101,7 +101,7 @@ class SystrapContext final : public Context {
   Xstate xstate_where_ = Xstate::kInitial;
   uint32_t xstate_offset_ = 0;
   std::vector<uint8_t> xstate_;
-  Placement placement_;
+  stub::Placement placement_;
   // What the last event left in its frame, if the guest can be resumed from there.
   Registers in_frame_;
   bool frame_is_current_ = false;

@@ -71,8 +71,9 @@ SystrapAddressSpace::SystrapAddressSpace(RefPtr<stub::StubProcess> process, int 
     : space_(MakeRef<SystrapSpace>(std::move(process))), memory_fd_(memory_fd), watcher_(watcher) {}
 
 SystrapAddressSpace::~SystrapAddressSpace() {
-  space_->Destroy();
+  // Its end is no news now.
   watcher_.Forget(*space_, space_->process().pidfd());
+  space_->Destroy();
 }
 
 }  // namespace caisson

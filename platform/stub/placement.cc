@@ -1,4 +1,4 @@
-#include "platform/systrap/placement.h"
+#include "platform/stub/placement.h"
 
 #include <sched.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace caisson {
+namespace caisson::stub {
 namespace {
 
 // In ticks of the time-stamp counter, for clocks around 2 to 3 GHz; none of this needs to be exact.
@@ -47,7 +47,7 @@ void Placement::Release() {
 }
 
 
-void Placement::PutTogether(stub::ThreadArea& area) {
+void Placement::KeepTogether(ThreadArea& area) {
   const int cpu = sched_getcpu();
   if (cpu < 0 || cpu >= CPU_SETSIZE) return;
   if (area.cpu != cpu) {
@@ -67,7 +67,7 @@ void Placement::PutTogether(stub::ThreadArea& area) {
   confined_at_ = now;
 }
 
-void Placement::PutApart(stub::ThreadArea& area) {
+void Placement::PutApart(ThreadArea& area) {
   if (area.cpu >= 0) {
     SetFree(area.tid);
     area.cpu = -1;
@@ -75,7 +75,7 @@ void Placement::PutApart(stub::ThreadArea& area) {
   Release();
 }
 
-void Placement::Prepare(stub::ThreadArea& area, bool spinner_fits, bool stub_slept) {
+void Placement::Prepare(ThreadArea& area, bool spinner_fits, bool stub_slept) {
   if (apart_) {
     if (stub_slept) Missed();
     if (!spinner_fits || misses_ >= kMaxMisses) {
@@ -89,7 +89,7 @@ void Placement::Prepare(stub::ThreadArea& area, bool spinner_fits, bool stub_sle
   if (apart_) {
     PutApart(area);
   } else {
-    PutTogether(area);
+    KeepTogether(area);
   }
 }
 
@@ -105,4 +105,4 @@ void Placement::Answered() {
   last_answer_ = now;
 }
 
-}  // namespace caisson
+}  // namespace caisson::stub

@@ -6,15 +6,15 @@
 //
 // Together, both sides are confined to one CPU and sleep at once: 2 µs. Every now and then the sentry's side is let
 // free for one hand-over, so that the host's scheduler can find it a better CPU; the stub's side then follows.
-#ifndef CAISSON_PLATFORM_SYSTRAP_PLACEMENT_H_
-#define CAISSON_PLATFORM_SYSTRAP_PLACEMENT_H_
+#ifndef CAISSON_PLATFORM_STUB_PLACEMENT_H_
+#define CAISSON_PLATFORM_STUB_PLACEMENT_H_
 
 #include <atomic>
 #include <cstdint>
 
 #include "platform/stub/stub_process.h"
 
-namespace caisson {
+namespace caisson::stub {
 
 // Counts the guest threads that run, of all platforms of this process.
 class RunningGuests {
@@ -33,14 +33,16 @@ class RunningGuests {
   const int before_;
 };
 
-// Of one task; used by its thread only.
+// Of one task; used by its thread only. All calls are cheap while nothing changes.
 class Placement {
  public:
   // Rounds of a loop with one `pause` (40 to 70 ns each).
   static constexpr uint32_t kSpinRounds = 512;
 
   // Before the stub is let go. `area` is its thread's. `stub_slept`: it was asleep when its answer was ready.
-  void Prepare(stub::ThreadArea& area, bool spinner_fits, bool stub_slept);
+  void Prepare(ThreadArea& area, bool spinner_fits, bool stub_slept);
+  // Instead of Prepare(), for a platform that never spins.
+  void KeepTogether(ThreadArea& area);
   // How long both sides may look before they sleep.
   uint32_t spin_rounds() const { return apart_ ? kSpinRounds : 0; }
   // The sentry's side had to sleep although it span.
@@ -52,8 +54,7 @@ class Placement {
 
  private:
   void Missed() { misses_ += 4; }
-  void PutTogether(stub::ThreadArea& area);
-  void PutApart(stub::ThreadArea& area);
+  void PutApart(ThreadArea& area);
 
   bool apart_ = true;
   uint32_t misses_ = 0;      // Rises by 4 for each wait that spinning did not shorten, falls by 1 for each that it did.
@@ -62,6 +63,6 @@ class Placement {
   uint64_t confined_at_ = 0;
 };
 
-}  // namespace caisson
+}  // namespace caisson::stub
 
-#endif  // CAISSON_PLATFORM_SYSTRAP_PLACEMENT_H_
+#endif  // CAISSON_PLATFORM_STUB_PLACEMENT_H_
