@@ -36,6 +36,7 @@ class TaskText : public TextInode {
       Task* reader = Task::Current();
       if (reader != task_.get() && (reader == nullptr || !MayPtrace(reader->creds(), *task_))) return Errno(EACCES);
     }
+    if (fs_.pid_ns().TidOf(*task_) == 0) return Errno(ESRCH);  // Reaped since it was opened.
     return generate_(fs_, *task_);
   }
   Result<void> Store(Task& writer, std::string_view text, int64_t) override {

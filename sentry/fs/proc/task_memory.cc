@@ -9,6 +9,22 @@
 namespace caisson::proc {
 namespace {
 
+// Vmas with what their files say: name as the reader sees it, device and inode number.
+std::vector<MemoryManager::VmaInfo> NamedVmas(Task& task, MemoryManager& mm, bool with_residency) {
+  std::vector<MemoryManager::VmaInfo> vmas = mm.Vmas(with_residency);
+  Task* reader = Task::Current();
+  const VfsPath root = reader ? reader->fs().root() : VfsPath();
+  for (MemoryManager::VmaInfo& vma : vmas) {
+    if (!vma.file) continue;
+    if (vma.name.empty()) vma.name = task.vfs().PathName(vma.file->path(), root);
+    if (Result<InodeAttr> attr = vma.file->inode().GetAttr(); attr.ok()) {
+      vma.device = attr->dev;
+      vma.inode = attr->ino;
+    }
+  }
+  return vmas;
+}
+
 std::string MapsLine(const MemoryManager::VmaInfo& vma) {
   std::string line = Format("%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu", vma.start, vma.end, vma.prot & 1 ? 'r' : '-',
                             vma.prot & 2 ? 'w' : '-', vma.prot & 4 ? 'x' : '-', vma.shared ? 's' : 'p', vma.offset,
@@ -114,7 +130,7 @@ class MemInode : public SyntheticInode {
 Result<std::string> Maps(ProcFilesystem&, Task& task) {
   std::string out;
   if (RefPtr<MemoryManager> mm = task.GetMm()) {
-    for (const MemoryManager::VmaInfo& vma : mm->Vmas(false)) out += MapsLine(vma);
+    for (const MemoryManager::VmaInfo& vma : NamedVmas(task, *mm, false)) out += MapsLine(vma);
   }
   return out;
 }
@@ -123,7 +139,7 @@ Result<std::string> Smaps(ProcFilesystem&, Task& task) {
   std::string out;
   RefPtr<MemoryManager> mm = task.GetMm();
   if (!mm) return out;
-  for (const MemoryManager::VmaInfo& vma : mm->Vmas(true)) {
+  for (const MemoryManager::VmaInfo& vma : NamedVmas(task, *mm, true)) {
     out += MapsLine(vma);
     out += SmapsBody(vma.end - vma.start, vma.resident_bytes, vma.private_dirty_bytes, vma.shared_clean_bytes,
                      vma.locked ? vma.resident_bytes : 0);

@@ -57,11 +57,21 @@ class SyntheticDirectory : public SyntheticInode {
   explicit SyntheticDirectory(Filesystem& fs, uint32_t mode = 0555, uid_t uid = 0, gid_t gid = 0)
       : SyntheticInode(fs, S_IFDIR | mode, uid, gid) {}
   Result<RefPtr<File>> Open(const VfsPath& path, int flags) override;
+  // Where names appear by themselves a failed look-up is final: making one fails as the look-up did.
+  Result<RefPtr<Inode>> Create(std::string_view, const NewInodeAttr&) override { return NothingIsMade(EACCES); }
+  Result<RefPtr<Inode>> Mkdir(std::string_view, const NewInodeAttr&) override { return NothingIsMade(EPERM); }
+  Result<RefPtr<Inode>> Mknod(std::string_view, const NewInodeAttr&) override { return NothingIsMade(EPERM); }
+  Result<RefPtr<Inode>> Symlink(std::string_view, std::string_view, const NewInodeAttr&) override {
+    return NothingIsMade(EPERM);
+  }
   // What is there now, without dots. A stable order, so that offsets go on where they left.
   virtual std::vector<SyntheticEntry> List() = 0;
 
  protected:
   void FillAttr(InodeAttr& attr) override { attr.nlink = 2; }
+
+ private:
+  Errno NothingIsMade(int otherwise) const { return Errno(fs().caches_negative() ? otherwise : ENOENT); }
 };
 
 // A directory whose entries are added while the file system is made.
