@@ -128,7 +128,8 @@ absl::StatusOr<SandboxPlan> MakeSandboxPlan(const Spec& spec, const GlobalOption
 
   GoferRoot root{.path = rootfs, .field = "root.path"};
   if (OK_OR_RETURN(IsFile(root))) return ErrnoErrorF(ENOTDIR, "root.path: %s", rootfs.c_str());
-  bool overlay = options.overlay_root && !spec.root_readonly;
+  // A read-only root too: missing mount points are made in the upper layer before it becomes read-only.
+  bool overlay = options.overlay_root;
   root.read_only = spec.root_readonly || overlay;
   config.mutable_root()->set_gofer_root(0);
   config.mutable_root()->set_readonly(spec.root_readonly);
