@@ -133,11 +133,13 @@ absl::StatusOr<int> Exec::StandInHere(const std::function<void()>& on_started) {
   // Counted and, at the end of the container, ended with it. Neither is worth failing for.
   (void)Cgroup(opened_->state().cgroups, /*tolerant=*/true).Add(getpid());
   Container& container = opened_->container();
-  if (auto self = LookupProcess(getpid())) {
-    absl::Status registered = container.RegisterExec(*self);
-    if (!registered.ok()) LOG_WARNING("%s", MessageOf(registered).c_str());
-  }
-  absl::StatusOr<int> status = StandIn(options_, on_started);
+  ProcessId self = LookupProcess(getpid()).value_or(ProcessId{getpid(), 0});
+  absl::Status registered = container.RegisterExec({self, 0});
+  if (!registered.ok()) LOG_WARNING("%s", MessageOf(registered).c_str());
+  absl::StatusOr<int> status = StandIn(options_, [&](int guest_pid) {
+    if (registered.ok()) (void)container.RegisterExec({self, guest_pid});
+    on_started();
+  });
   container.UnregisterExec(getpid());
   return status;
 }

@@ -2,6 +2,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <map>
 
 #include "runsc/base/files.h"
 #include "runsc/cmd/verbs.h"
@@ -20,7 +21,7 @@ std::string HostPidsJson(OpenedContainer* opened, ContainerStatus status) {
   std::vector<pid_t> pids;
   if (HasProcess(status)) {
     pids.push_back(opened->state().init.pid);
-    for (const ProcessId& exec : opened->container().Execs()) pids.push_back(exec.pid);
+    for (const Container::Exec& exec : opened->container().Execs()) pids.push_back(exec.host.pid);
   }
   std::sort(pids.begin(), pids.end());
   std::vector<std::string> texts;
@@ -34,8 +35,22 @@ std::string Pad(const std::string& text, int width) {
   return width < 0 ? text + blanks : blanks + text;
 }
 
+// The host pids of the guest's processes that have one.
+std::map<pid_t, pid_t> HostPids(OpenedContainer* opened) {
+  std::map<pid_t, pid_t> host = {{1, opened->state().init.pid}};
+  for (const Container::Exec& exec : opened->container().Execs()) {
+    if (exec.guest_pid > 0) host[exec.guest_pid] = exec.host.pid;
+  }
+  return host;
+}
+
+pid_t ShownPid(const std::map<pid_t, pid_t>& host, pid_t guest_pid) {
+  auto found = host.find(guest_pid);
+  return found == host.end() ? guest_pid : found->second;
+}
+
 // As `ps -ef` prints it: today's processes by their time, older ones by their day.
-std::string FormatRow(const proto::PsResponse::Process& process) {
+std::string FormatRow(const proto::PsResponse::Process& process, const std::map<pid_t, pid_t>& host) {
   constexpr int64_t kSecond = 1000000000;
   time_t start = process.start_time_ns() / kSecond, now = time(nullptr);
   tm parts, today;
@@ -50,7 +65,8 @@ std::string FormatRow(const proto::PsResponse::Process& process) {
   int64_t lived = std::max<int64_t>(now - start, 1);
   int64_t percent = std::min<int64_t>(seconds * 100 / lived, 99);
   std::string user = process.uid() == 0 ? "root" : std::to_string(process.uid());
-  return Pad(user, -8) + " " + Pad(std::to_string(process.pid()), 5) + " " + Pad(std::to_string(process.ppid()), 5) + " " +
+  return Pad(user, -8) + " " + Pad(std::to_string(ShownPid(host, process.pid())), 5) + " " +
+         Pad(std::to_string(ShownPid(host, process.ppid())), 5) + " " +
          Pad(std::to_string(percent), 2) + " " + Pad(when, 5) + " " + Pad(process.tty(), -8) + " " + Pad(used, 8) + " " +
          process.command() + "\n";
 }
@@ -77,7 +93,8 @@ absl::StatusOr<int> RunPs(const Invocation& invocation) {
     proto::ControlRequest request;
     request.mutable_ps();
     proto::ControlResponse response = OK_OR_RETURN(client.Call(request));
-    for (const proto::PsResponse::Process& process : response.ps().processes()) text += FormatRow(process);
+    std::map<pid_t, pid_t> host = HostPids(&opened);
+    for (const proto::PsResponse::Process& process : response.ps().processes()) text += FormatRow(process, host);
   }
   OK_OR_RETURN(Print(text));
   return 0;
@@ -91,8 +108,8 @@ const Command kPsCommand = {
     .usage = "[command options] <container-id> [ps options]",
     .description =
         "DESCRIPTION:\n"
-        "   The table shows the guest's processes under the pids that they have inside. JSON lists the\n"
-        "pids of the host processes that stand for the container and for each running \"exec\".",
+        "   The table shows the guest's processes: the first one and those of \"exec\" under the pids of the\n"
+        "host processes that stand for them, others under their pids inside. JSON lists those host pids.",
     .flags = kFlags,
     .min_args = 1,
     .max_args = -1,

@@ -105,7 +105,7 @@ absl::Status DestroyContainer(Container* container, Cgroup* cgroup) {
     // A frozen process dies when it thaws.
     if (cgroup->Frozen()) (void)cgroup->Thaw();
     cgroup->KillAll();
-    for (const ProcessId& exec : container->Execs()) (void)SignalProcess(exec, SIGKILL);
+    for (const Container::Exec& exec : container->Execs()) (void)SignalProcess(exec.host, SIGKILL);
     if (init.pid > 0 && !WaitForEnd(init, kEndTimeoutMs)) {
       return ErrorF("the sandbox (process %d) does not end", init.pid);
     }

@@ -164,20 +164,23 @@ absl::Status Container::Remove() {
   return absl::OkStatus();
 }
 
-absl::Status Container::RegisterExec(const ProcessId& id) {
-  return WriteFileAtomic(directory_ + "/exec/" + std::to_string(id.pid), std::to_string(id.start_time), 0600);
+absl::Status Container::RegisterExec(const Exec& exec) {
+  return WriteFileAtomic(directory_ + "/exec/" + std::to_string(exec.host.pid),
+                         std::to_string(exec.host.start_time) + " " + std::to_string(exec.guest_pid), 0600);
 }
 
-void Container::UnregisterExec(pid_t pid) { unlink((directory_ + "/exec/" + std::to_string(pid)).c_str()); }
+void Container::UnregisterExec(pid_t host_pid) { unlink((directory_ + "/exec/" + std::to_string(host_pid)).c_str()); }
 
-std::vector<ProcessId> Container::Execs() const {
-  std::vector<ProcessId> execs;
+std::vector<Container::Exec> Container::Execs() const {
+  std::vector<Exec> execs;
   for (const std::string& name : Entries(directory_ + "/exec")) {
     auto pid = ParseInt(name);
-    absl::StatusOr<std::string> start_time = ReadFile(directory_ + "/exec/" + name, 64);
-    if (!pid || !start_time.ok()) continue;
-    ProcessId id{static_cast<pid_t>(*pid), ParseUint(*start_time).value_or(0)};
-    if (ProcessAlive(id)) execs.push_back(id);
+    absl::StatusOr<std::string> text = ReadFile(directory_ + "/exec/" + name, 64);
+    std::vector<std::string> words = SplitWords(text.value_or(""));
+    if (!pid || words.size() != 2) continue;
+    Exec exec{{static_cast<pid_t>(*pid), ParseUint(words[0]).value_or(0)}, 0};
+    exec.guest_pid = static_cast<pid_t>(ParseInt(words[1]).value_or(0));
+    if (ProcessAlive(exec.host)) execs.push_back(exec);
   }
   return execs;
 }

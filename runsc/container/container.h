@@ -4,7 +4,7 @@
 //   state.json     replaced atomically; readers take no lock
 //   config.json    the specification that the container was created with
 //   control.sock   the sentry listens here
-//   exec/<pid>     the start time of each host process that stands for an exec
+//   exec/<pid>     start time and guest pid, for each host process that stands for an exec
 //
 // A directory outlives whoever made it: after a kill -9 at any moment `delete` finds in it what to clean up.
 #ifndef CAISSON_RUNSC_CONTAINER_CONTAINER_H_
@@ -55,10 +55,16 @@ class Container {
   // Removes the directory. The container is gone for other commands from then on.
   absl::Status Remove();
 
-  // While a host process stands for an exec, it is listed for `ps`. Unregistering needs no lock.
-  absl::Status RegisterExec(const ProcessId& id);
-  void UnregisterExec(pid_t pid);
-  std::vector<ProcessId> Execs() const;  // Living ones.
+  // While a host process stands for an exec, it is listed for `ps`: again once the pid inside is known. Neither
+  // registering nor unregistering needs the lock.
+  struct Exec {
+    ProcessId host;
+    pid_t guest_pid = 0;  // 0: not started yet.
+    friend bool operator==(const Exec&, const Exec&) = default;
+  };
+  absl::Status RegisterExec(const Exec& exec);
+  void UnregisterExec(pid_t host_pid);
+  std::vector<Exec> Execs() const;  // Living ones.
 
  private:
   Container(const std::string& root, const std::string& id);

@@ -134,9 +134,11 @@ TEST_F(ContainerTest, ExecsAreListedWhileTheyLive) {
   auto container = Container::Create(root_, NewState("one"));
   ASSERT_TRUE(container.ok());
   ProcessId self = *LookupProcess(getpid());
-  ASSERT_TRUE((*container)->RegisterExec(self).ok());
-  ASSERT_TRUE((*container)->RegisterExec({1, self.start_time + 1}).ok());  // Its pid was used again.
-  EXPECT_EQ((*container)->Execs(), std::vector<ProcessId>{self});
+  ASSERT_TRUE((*container)->RegisterExec({self, 0}).ok());
+  ASSERT_TRUE((*container)->RegisterExec({self, 7}).ok());
+  ASSERT_TRUE((*container)->RegisterExec({{1, self.start_time + 1}, 8}).ok());  // Its pid was used again.
+  std::vector<Container::Exec> expected = {{self, 7}};
+  EXPECT_EQ((*container)->Execs(), expected);
   (*container)->UnregisterExec(self.pid);
   EXPECT_TRUE((*container)->Execs().empty());
 }

@@ -25,7 +25,7 @@ absl::Status TakeTerminal(const StandInOptions& options) {
 
 }  // namespace
 
-absl::StatusOr<int> StandIn(const StandInOptions& options, const std::function<void()>& on_started) {
+absl::StatusOr<int> StandIn(const StandInOptions& options, const std::function<void(int guest_pid)>& on_started) {
   ForegroundLoop loop;  // From here on no signal is lost.
   if (options.process.terminal()) OK_OR_RETURN(TakeTerminal(options));
   ControlClient client = OK_OR_RETURN(ControlClient::Connect(options.container_directory));
@@ -36,10 +36,10 @@ absl::StatusOr<int> StandIn(const StandInOptions& options, const std::function<v
     request.mutable_exec()->add_guest_fds(static_cast<uint32_t>(fd.guest));
     fds.push_back(fd.host);
   }
-  absl::Status started = client.Call(request, fds, kStartTimeoutMs).status();
-  if (absl::IsUnavailable(started)) return ErrorF("cannot exec in a stopped container");
-  if (!started.ok()) return Prefixed("unable to start container process", started);
-  on_started();
+  absl::StatusOr<proto::ControlResponse> started = client.Call(request, fds, kStartTimeoutMs);
+  if (absl::IsUnavailable(started.status())) return ErrorF("cannot exec in a stopped container");
+  if (!started.ok()) return Prefixed("unable to start container process", started.status());
+  on_started(started->exec_started().pid());
 
   auto forward = [&](int signal, bool from_terminal) {
     proto::ControlRequest forwarded;

@@ -20,9 +20,9 @@ struct StandInOptions {
   std::vector<GuestFd> guest_fds;
 };
 
-// Starts the process in the sandbox, calls `on_started` and waits for its end, forwarding to it every signal that we get.
+// Starts the process in the sandbox, calls `on_started` with its pid there and waits for its end, forwarding to it every signal that we get.
 // Returns the exit status (128+signal when killed; 137 when the sandbox ended). If we die, so does the process.
-absl::StatusOr<int> StandIn(const StandInOptions& options, const std::function<void()>& on_started);
+absl::StatusOr<int> StandIn(const StandInOptions& options, const std::function<void(int guest_pid)>& on_started);
 
 }  // namespace caisson
 
