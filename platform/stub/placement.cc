@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "platform/stub/stub_process.h"
+
 namespace caisson::stub {
 namespace {
 
@@ -18,20 +20,20 @@ constexpr uint32_t kQuickRoundsToPart = 32;
 // The CPU that this host thread has confined itself to, or -1.
 thread_local int my_cpu = -1;
 
-// Failure (a CPU that was taken away) leaves the thread where it is, which costs time and nothing else.
-void Confine(int tid, int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  sched_setaffinity(tid, sizeof set, &set);
-}
-
 // What this process may use: what it was started with.
 cpu_set_t all_cpus;
 
 void SetFree(int tid) { sched_setaffinity(tid, sizeof all_cpus, &all_cpus); }
 
 }  // namespace
+
+void ConfineToCpu(int tid, int cpu) {
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_setaffinity(tid, sizeof set, &set);
+}
 
 void RunningGuests::CountCpus() {
   cpu_set_t set;
@@ -51,7 +53,7 @@ void Placement::KeepTogether(ThreadArea& area) {
   const int cpu = sched_getcpu();
   if (cpu < 0 || cpu >= CPU_SETSIZE) return;
   if (area.cpu != cpu) {
-    Confine(area.tid, cpu);
+    ConfineToCpu(area.tid, cpu);
     area.cpu = cpu;
   }
   const uint64_t now = __rdtsc();
@@ -62,7 +64,7 @@ void Placement::KeepTogether(ThreadArea& area) {
     my_cpu = -1;
     return;
   }
-  Confine(0, cpu);
+  ConfineToCpu(0, cpu);
   my_cpu = cpu;
   confined_at_ = now;
 }

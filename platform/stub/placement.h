@@ -12,9 +12,10 @@
 #include <atomic>
 #include <cstdint>
 
-#include "platform/stub/stub_process.h"
 
 namespace caisson::stub {
+
+struct ThreadArea;
 
 // Counts the guest threads that run, of all platforms of this process.
 class RunningGuests {
@@ -32,6 +33,9 @@ class RunningGuests {
   static inline int cpus_ = 1;
   const int before_;
 };
+
+// Failure (a CPU that was taken away) leaves the thread where it is, which costs time and nothing else.
+void ConfineToCpu(int tid, int cpu);
 
 // Of one task; used by its thread only. All calls are cheap while nothing changes.
 class Placement {

@@ -82,6 +82,7 @@ class StubProcess final : public RefCounted {
 
   absl::Mutex mu_;
   uint32_t seq_ ABSL_GUARDED_BY(mu_) = 0;
+  int service_cpu_ ABSL_GUARDED_BY(mu_) = -1;  // Where the service thread is confined to.
   bool destroyed_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::unique_ptr<ThreadArea>> areas_ ABSL_GUARDED_BY(mu_);
   std::vector<ThreadArea*> abandoned_ ABSL_GUARDED_BY(mu_);
