@@ -267,9 +267,8 @@ class Tutorial(TestCase):
         self.assertEqual(self.runtime.call("list", "-q").stdout.decode().split(), [name])
         shown = self.runtime.call("ps", name)
         self.assertSuccess(shown)
-        # runc shows the host's view, Caisson the guest's.
         self.assertIn("PID", shown.stdout.decode().splitlines()[0])
-        self.assertIn("sleep 1000", shown.stdout.decode())
+        self.assertIn(str(pid), shown.stdout.decode())
         self.assertIn(pid, json.loads(self.runtime.call("ps", "--format", "json", name).stdout))
         self.assertNotEqual(self.runtime.call("delete", name).returncode, 0)
         self.assertSuccess(self.runtime.call("kill", name, "KILL"))
