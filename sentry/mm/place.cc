@@ -146,6 +146,7 @@ Result<void> MemoryManagerImpl::CheckMapCount(size_t more) {
 Result<void> MemoryManagerImpl::CheckExpand(uint64_t length, bool data, const MemoryLimits& limits) {
   address_space_limit_.store(limits.address_space, std::memory_order_relaxed);
   stack_limit_.store(limits.stack, std::memory_order_relaxed);
+  if (length > user_range_.end) return Errno(ENOMEM);  // Nor can the sums overflow.
   if (virtual_bytes_ + length > limits.address_space) return Errno(ENOMEM);
   if (data && data_bytes_ + length > limits.data) return Errno(ENOMEM);
   return {};
