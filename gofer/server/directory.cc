@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <string_view>
@@ -10,6 +11,31 @@
 #include "gofer/server/server.h"
 
 namespace caisson::gofer {
+
+namespace {
+
+constexpr size_t kMinRoom = 1024;  // Fits any entry.
+
+void AddEntry(int directory, const dirent64& entry, bool attributes, Answer& answer, ReadDirectoryReply& reply) {
+  std::string_view name = entry.d_name;
+  // Names that no one may ask for are not offered either (a broken host file system).
+  if (!IsValidName(name)) return;
+  DirentHeader header = {.ino = entry.d_ino, .type = entry.d_type, .has_attr = 0};
+  Attr attr;
+  if (attributes) {
+    Result<Attr> stat = StatInode(directory, entry.d_name);
+    if (stat.ok()) {
+      attr = *stat;
+      header.has_attr = 1;
+    }
+  }
+  answer.body.Put(header);
+  answer.body.PutString(name);
+  if (header.has_attr) answer.body.Put(attr);
+  ++reply.count;
+}
+
+}  // namespace
 
 Result<void> Server::ReadDirectory(Reader& request, Answer& answer) {
   ReadDirectoryRequest read = TRY(ReadBody<ReadDirectoryRequest>(request));
@@ -28,35 +54,28 @@ Result<void> Server::ReadDirectory(Reader& request, Answer& answer) {
   }
   ReadDirectoryReply reply = {.next = read.cookie, .count = 0, .end = 0};
   answer.body.Put(reply);
-  // With attributes an entry is up to five times as large in the answer as it is here.
   alignas(dirent64) char buffer[32768];
-  ssize_t n = getdents64(fd, buffer, read.attributes ? 8192 : sizeof buffer);
-  if (n < 0) return Errno(errno);
-  if (n == 0) {
-    reply.end = 1;
-    node->stream.Reset();
-  }
-  for (ssize_t at = 0; at < n;) {
-    // SAFETY: the kernel wrote whole records up to `n`.
-    const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
-    at += entry->d_reclen;
-    reply.next = static_cast<uint64_t>(entry->d_off);
-    std::string_view name = entry->d_name;
-    // Names that no one may ask for are not offered either (a broken host file system).
-    if (!IsValidName(name)) continue;
-    DirentHeader header = {.ino = entry->d_ino, .type = entry->d_type, .has_attr = 0};
-    Attr attr;
-    if (read.attributes) {
-      Result<Attr> stat = StatInode(fd, entry->d_name);
-      if (stat.ok()) {
-        attr = *stat;
-        header.has_attr = 1;
-      }
+  // An entry takes at most as much room in the answer as it does here; with attributes, seven times as much. As much as
+  // fits, so that most directories, and that they end there, are one round trip.
+  for (;;) {
+    size_t room = answer.body.Room().size() / (read.attributes ? 7 : 1);
+    size_t size = std::min(sizeof buffer, room) & ~size_t{7};
+    if (size < kMinRoom) break;
+    ssize_t n = getdents64(fd, buffer, size);
+    if (n < 0 && reply.count > 0) break;  // What there is first; the next request meets the error again.
+    if (n < 0) return Errno(errno);
+    if (n == 0) {
+      reply.end = 1;
+      node->stream.Reset();
+      break;
     }
-    answer.body.Put(header);
-    answer.body.PutString(name);
-    if (header.has_attr) answer.body.Put(attr);
-    ++reply.count;
+    for (ssize_t at = 0; at < n;) {
+      // SAFETY: the kernel wrote whole records up to `n`.
+      const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
+      at += entry->d_reclen;
+      reply.next = static_cast<uint64_t>(entry->d_off);
+      AddEntry(fd, *entry, read.attributes, answer, reply);
+    }
   }
   node->stream_position = reply.next;
   answer.body.PutAt(0, reply);
