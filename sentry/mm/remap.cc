@@ -39,11 +39,13 @@ Result<uint64_t> MemoryManagerImpl::MremapLocked(uint64_t old_address, uint64_t 
   auto it = vmas_.Find(old_address);
   if (it == vmas_.end()) return Errno(EFAULT);
   const bool relocate = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
-  if (flags & MREMAP_FIXED) {
-    if (!abi::IsPageAligned(new_address) || !InUserRange(new_address, new_size)) {
-      return Errno(new_address < user_range_.start && abi::IsPageAligned(new_address) ? EPERM : EINVAL);
-    }
+  if (relocate) {
+    if (!abi::IsPageAligned(new_address)) return Errno(EINVAL);
+    if (new_size > user_range_.end || new_address > user_range_.end - new_size) return Errno(EINVAL);
     if (old_address + old_size > new_address && new_address + new_size > old_address) return Errno(EINVAL);
+  }
+  if (flags & MREMAP_FIXED) {
+    if (new_address < user_range_.start) return Errno(EPERM);  // mmap_min_addr
     if (vmas_.size() + 2 >= kMaxMapCount) return Errno(ENOMEM);
     UnmapLocked({new_address, new_address + new_size}, change);
     if (old_size > new_size) {
