@@ -2,16 +2,19 @@
 
 import ast
 import dataclasses
+import difflib
 import hashlib
+import itertools
 import os
 import pathlib
 import platform as host_platform
 import re
+import shutil
 import tempfile
 import typing
 
 from . import process, protocol
-from .bundle import REPOSITORY, Bundle, guest, unmount
+from .bundle import REPOSITORY, Bundle, debian, guest, unmount
 from .runtime import PLATFORMS, Runtime, run, runsc_path
 
 PYTHON_FOLDERS = ("runsc", "security", "workloads", "containerd", "fuzz")
@@ -126,6 +129,79 @@ class GuestProgram(Suite):
         return reader, why
 
 
+class WorkloadScript(Suite):
+    """A script of tests/workloads: what it prints under runc is what it must print under runsc.
+
+    A line "### name" starts a section; each section is a case. Standard error is shown, not compared.
+    """
+
+    INTERPRETERS = {".sh": "/bin/bash", ".py": "/usr/bin/python3", ".pl": "/usr/bin/perl", ".js": "/usr/bin/node"}
+
+    def execute(self, work):
+        if not os.path.exists(self.INTERPRETERS[self.source.suffix]):
+            return [protocol.CaseResult("(interpreter)", protocol.SKIPPED)]
+        wanted = self._run(Runtime.native(work), work)
+        if wanted.failure:
+            return [protocol.CaseResult("(native run)", protocol.FAILED, wanted.failure)]
+        if self.on == "native":
+            return [protocol.CaseResult(name, protocol.PASSED) for name in wanted.sections]
+        runtime = Runtime.named(self.on, work)
+        got = self._run(runtime, work)
+        results = []
+        for name, lines in wanted.sections.items():
+            if got.sections.get(name) == lines:
+                results.append(protocol.CaseResult(name, protocol.PASSED))
+            else:
+                theirs = got.sections.get(name, ["(this section was not reached)"])
+                diff = difflib.unified_diff(lines, theirs, "native", self.on, lineterm="", n=1)
+                results.append(protocol.CaseResult(name, protocol.FAILED, "\n".join(itertools.islice(diff, 40))))
+        if got.failure:
+            detail = got.failure + "\nlog:\n" + runtime.log_tail()
+            results.append(protocol.CaseResult("(exit)", protocol.FAILED, detail))
+        return results
+
+    def _run(self, runtime: Runtime, work: str) -> "_Output":
+        root = debian(work)
+        try:
+            folder = os.path.join(root, "caisson-workload")
+            os.mkdir(folder, 0o755)
+            os.mkdir(os.path.join(folder, "here"), 0o755)
+            shutil.copy(self.source, folder)
+            args = [self.INTERPRETERS[self.source.suffix], f"/caisson-workload/{self.source.name}"]
+            bundle = Bundle(work, root, args, cwd="/caisson-workload/here", env={"PYTHONDONTWRITEBYTECODE": "1"})
+            try:
+                done = runtime.run(bundle, timeout=self._timeout_s())
+            except TimeoutError as late:
+                return _Output(_sections(str(late).partition("stdout: ")[2]), str(late))
+            failure = ""
+            if done.returncode != 0:
+                failure = f"{describe_status(done.returncode)}\n{done.stderr[-3000:].decode(errors='replace')}"
+            return _Output(_sections(done.stdout.decode(errors="replace")), failure)
+        finally:
+            unmount(root)
+
+    def _timeout_s(self) -> float:
+        match = re.search(r"^(?:#|//) workload:.*timeout=(\d+)", self.source.read_text(encoding="utf-8"), re.M)
+        return float(match.group(1)) if match else 60.0
+
+
+@dataclasses.dataclass
+class _Output:
+    sections: typing.Dict[str, typing.List[str]]
+    failure: str
+
+
+def _sections(text: str) -> typing.Dict[str, typing.List[str]]:
+    found: typing.Dict[str, typing.List[str]] = {}
+    lines: typing.List[str] = []
+    for line in text.splitlines():
+        if line.startswith("### "):
+            lines = found.setdefault(line[4:], [])
+        else:
+            lines.append(line)
+    return found
+
+
 class PythonSuite(Suite):
     """One file under tests/<folder>/test_*.py."""
 
@@ -183,6 +259,13 @@ def discover(platforms: typing.Sequence[str]) -> typing.List[Suite]:
     sources = sorted(p for p in (_TESTS / "syscalls").glob("*.cc") if p.name != "guest_test_main.cc")
     for on in ("native", *platforms):
         suites += [GuestProgram(f"syscalls/{s.stem}", on, s) for s in sources]
+    scripts = sorted(
+        p
+        for p in (_TESTS / "workloads").glob("*")
+        if p.suffix in WorkloadScript.INTERPRETERS and not p.name.startswith("test_")
+    )
+    for on in ("native", *platforms):
+        suites += [WorkloadScript(f"workloads/{s.stem}", on, s) for s in scripts]
     for folder in PYTHON_FOLDERS:
         for source in sorted((_TESTS / folder).glob("test_*.py")):
             name = f"{folder}/{source.stem.removeprefix('test_')}"
