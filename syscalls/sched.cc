@@ -213,17 +213,18 @@ Result<void> SysSchedGetattr(Task& task, int tid, UserPtr<SchedAttr> user_attr, 
   constexpr uint32_t kVersion0 = 48;
   if (user_attr.null() || tid < 0 || flags != 0 || size < kVersion0 || size > abi::kPageSize) return Errno(EINVAL);
   RefPtr<Task> target = TRY(FindTarget(task, tid));
-  SchedAttr attr{};
+  SchedAttributes sched;
   {
     absl::MutexLock lock(&target->state().sched_mutex);
-    const SchedAttributes& sched = target->state().sched;
-    attr.policy = static_cast<uint32_t>(sched.policy);
-    attr.flags = sched.reset_on_fork ? kFlagResetOnFork : 0;
-    if (IsRealtime(sched.policy)) {
-      attr.priority = static_cast<uint32_t>(sched.priority);
-    } else {
-      attr.nice = sched.nice;
-    }
+    sched = target->state().sched;
+  }
+  SchedAttr attr{};
+  attr.policy = static_cast<uint32_t>(sched.policy);
+  attr.flags = sched.reset_on_fork ? kFlagResetOnFork : 0;
+  if (IsRealtime(sched.policy)) {
+    attr.priority = static_cast<uint32_t>(sched.priority);
+  } else {
+    attr.nice = sched.nice;
   }
   attr.size = static_cast<uint32_t>(std::min<size_t>(size, sizeof attr));
   return task.CopyOutBytes(user_attr.address, &attr, attr.size);

@@ -39,12 +39,12 @@ void FutexManager::Dequeue(Bucket& bucket, Waiter& waiter) {
   bucket.waiters.fetch_sub(1, std::memory_order_relaxed);
 }
 
-FutexManager::Bucket& FutexManager::LockBucketOf(Waiter& waiter) {
+FutexManager::LockedBucket::LockedBucket(Waiter& waiter) {
   while (true) {
-    Bucket* bucket = waiter.bucket.load(std::memory_order_acquire);
-    bucket->mutex.Lock();
-    if (waiter.bucket.load(std::memory_order_acquire) == bucket) return *bucket;
-    bucket->mutex.Unlock();
+    bucket_ = waiter.bucket.load(std::memory_order_acquire);
+    bucket_->mutex.Lock();
+    if (waiter.bucket.load(std::memory_order_acquire) == bucket_) return;
+    bucket_->mutex.Unlock();
   }
 }
 
@@ -77,9 +77,10 @@ Result<void> FutexManager::SleepAndDequeue(Task& task, Waiter& waiter, int64_t d
   Result<void> slept;
   while (slept.ok() && !waiter.woken.load(std::memory_order_acquire)) slept = task.Block(deadline_ns);
   if (waiter.woken.load(std::memory_order_acquire)) return {};
-  Bucket& bucket = LockBucketOf(waiter);
-  if (waiter.queued) Dequeue(bucket, waiter);
-  bucket.mutex.Unlock();
+  {
+    LockedBucket bucket(waiter);
+    if (waiter.queued) Dequeue(*bucket, waiter);
+  }
   if (waiter.woken.load(std::memory_order_acquire)) return {};
   return slept;
 }
@@ -221,9 +222,10 @@ Result<int> FutexManager::WaitMultiple(Task& task, std::span<const WaitvEntry> e
   auto dequeue_all = [&](size_t queued) {
     int woken = -1;
     for (size_t i = 0; i < queued; ++i) {
-      Bucket& bucket = LockBucketOf(waiters[i]);
-      if (waiters[i].queued) Dequeue(bucket, waiters[i]);
-      bucket.mutex.Unlock();
+      {
+        LockedBucket bucket(waiters[i]);
+        if (waiters[i].queued) Dequeue(*bucket, waiters[i]);
+      }
       if (waiters[i].woken.load(std::memory_order_acquire)) woken = static_cast<int>(i);
     }
     return woken;

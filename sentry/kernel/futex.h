@@ -110,8 +110,18 @@ class FutexManager {
   Bucket& BucketOf(const Key& key);
   static void Enqueue(Bucket& bucket, Waiter& waiter);
   static void Dequeue(Bucket& bucket, Waiter& waiter);
-  // Locks the bucket that the waiter is in now.
-  static Bucket& LockBucketOf(Waiter& waiter);
+  // The bucket that a waiter is in now, locked.
+  class LockedBucket {
+   public:
+    explicit LockedBucket(Waiter& waiter) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+    ~LockedBucket() ABSL_NO_THREAD_SAFETY_ANALYSIS { bucket_->mutex.Unlock(); }
+    LockedBucket(const LockedBucket&) = delete;
+    LockedBucket& operator=(const LockedBucket&) = delete;
+    Bucket& operator*() const { return *bucket_; }
+
+   private:
+    Bucket* bucket_;
+  };
   static void WakeLocked(Bucket& bucket, Waiter& waiter, WakeList& list);
   static int WakeMatching(Bucket& bucket, const Key& key, int count, uint32_t bits, WakeList& list);
   static void WakeAll(WakeList& list);

@@ -102,15 +102,16 @@ Result<void> FutexManager::HandOver(MemoryManager& mm, Bucket& bucket, PiLock* l
 Result<void> FutexManager::WaitForPiLock(Task& task, Waiter& waiter, int64_t deadline_ns) {
   Result<void> slept;
   while (slept.ok() && !waiter.woken.load(std::memory_order_acquire)) slept = task.Block(deadline_ns);
-  Bucket& bucket = LockBucketOf(waiter);
-  if (waiter.queued) {
-    Dequeue(bucket, waiter);
-    if (PiLock* lock = std::exchange(waiter.pi_lock, nullptr)) {
-      --lock->waiters;
-      DropPiLockIfUnused(bucket, lock);
+  {
+    LockedBucket bucket(waiter);
+    if (waiter.queued) {
+      Dequeue(*bucket, waiter);
+      if (PiLock* lock = std::exchange(waiter.pi_lock, nullptr)) {
+        --lock->waiters;
+        DropPiLockIfUnused(*bucket, lock);
+      }
     }
   }
-  bucket.mutex.Unlock();
   if (waiter.owns_lock) return {};
   if (waiter.woken.load(std::memory_order_acquire)) return Errno(waiter.error ? waiter.error : EAGAIN);
   // Interrupted calls of this kind are always made again (Linux: -ERESTARTNOINTR).

@@ -33,7 +33,7 @@ bool Advance(int64_t* expires_ns, int64_t interval_ns, int64_t now_ns) {
 }  // namespace
 
 IntervalTimers::IntervalTimers(Kernel& kernel, ThreadGroup& process)
-    : kernel_(kernel), process_(process), real_timer_(kernel.timers(), *this), cpu_timer_(kernel.timers(), *this) {}
+    : process_(process), real_timer_(kernel.timers(), *this), cpu_timer_(kernel.timers(), *this) {}
 
 IntervalTimers::~IntervalTimers() { Shutdown(); }
 

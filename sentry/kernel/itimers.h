@@ -65,7 +65,6 @@ class IntervalTimers {
   void OnReal();
   void RearmCpuLocked(int64_t user_ns, int64_t all_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  Kernel& kernel_;
   ThreadGroup& process_;
   absl::Mutex mutex_;
   int64_t real_deadline_ ABSL_GUARDED_BY(mutex_) = 0;  // 0: disarmed.

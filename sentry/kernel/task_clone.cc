@@ -5,6 +5,7 @@
 
 #include "sentry/arch/xstate.h"
 #include "sentry/kernel/clone.h"
+#include "sentry/kernel/itimers.h"
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/task_state.h"
@@ -173,6 +174,9 @@ Result<pid_t> Task::State::Clone(const CloneRequest& request) {
   if (pidfd) pidfd->Commit(0, NewPidfd(kernel, child_group, 0), true);
   if (flags & CLONE_PARENT_SETTID) (void)task.CopyOut(UserPtr<int32_t>{request.parent_tid}, number);
 
+  if (!thread && child_group->GetLimit(RLIMIT_CPU).rlim_cur != RLIM_INFINITY) {
+    child_group->state().interval_timers->CheckCpu();
+  }
   state.may_run.store(true, std::memory_order_release);
   Result<void> started = state.StartThread();
   if (!started.ok()) {

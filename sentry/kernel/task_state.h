@@ -157,7 +157,8 @@ struct Task::State {
   Result<void> SetAltStack(const abi::SigaltStack& wanted, uint64_t sp);
   bool OnAltStack(uint64_t sp) const;
   abi::SigaltStack CurrentAltStack(uint64_t sp) const;
-  void StopInGroupLocked();  // Releases [S] while it sleeps.
+  // Called with [S] held, which it gives up while it sleeps.
+  void StopInGroupLocked() ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void BeginGroupStopLocked(int signo);
 
   // --- task_exit.cc

@@ -109,6 +109,7 @@ void ThreadGroup::State::BecomeZombie() {
 }
 
 void ThreadGroup::State::Reap() {
+  kernel.state().task_set.AssertHeld();
   CHECK(exited && !reaped);
   reaped = true;
   RefPtr<ThreadGroup> self(&group);
