@@ -99,3 +99,19 @@ GUEST_TEST(Fifo, SignalEndsTheWait) {
   // It left no reader behind.
   EXPECT_ERRNO(open(path.c_str(), O_WRONLY | O_NONBLOCK), ENXIO);
 }
+
+GUEST_TEST(Fifo, AnonymousPipesOpenAgainWithoutWaiting) {
+  // As a shell's <(command) does, whose writer may be gone by then.
+  int fds[2];
+  ASSERT_OK(pipe(fds));
+  EXPECT_EQ(write(fds[1], "x", 1), 1);
+  close(fds[1]);
+  std::string path = "/proc/self/fd/" + std::to_string(fds[0]);
+  int again = open(path.c_str(), O_RDONLY);
+  ASSERT_OK(again);
+  char c;
+  EXPECT_EQ(read(again, &c, 1), 1);
+  EXPECT_EQ(read(again, &c, 1), 0);
+  close(again);
+  close(fds[0]);
+}

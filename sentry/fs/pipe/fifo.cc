@@ -35,7 +35,7 @@ Result<RefPtr<File>> OpenFifo(Inode& inode, const VfsPath& path, int flags) {
     case O_RDONLY: {
       uint64_t writers_before = pipe->writers_ever();
       pipe->AddReader();
-      if (pipe->writers() > 0) break;
+      if (pipe->writers() > 0 || pipe->anonymous()) break;
       if (nonblocking) {
         quiet = writers_before;
         break;
@@ -49,9 +49,9 @@ Result<RefPtr<File>> OpenFifo(Inode& inode, const VfsPath& path, int flags) {
     }
     case O_WRONLY: {
       uint64_t readers_before = pipe->readers_ever();
-      if (nonblocking && pipe->readers() == 0) return Errno(ENXIO);
+      if (nonblocking && pipe->readers() == 0 && !pipe->anonymous()) return Errno(ENXIO);
       pipe->AddWriter();
-      if (pipe->readers() > 0) break;
+      if (pipe->readers() > 0 || pipe->anonymous()) break;
       Result<void> waited = WaitForPartner(*pipe, [&] { return pipe->readers_ever() != readers_before; });
       if (!waited.ok()) {
         pipe->RemoveWriter();

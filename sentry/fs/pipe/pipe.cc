@@ -8,7 +8,7 @@ namespace caisson {
 
 using abi::kPageSize;
 
-Pipe::Pipe() : slots_(kDefaultSlots) {}
+Pipe::Pipe(bool anonymous) : anonymous_(anonymous), slots_(kDefaultSlots) {}
 
 void Pipe::PopFront() {
   Slot& front = At(0);

@@ -25,7 +25,9 @@ class Pipe : public RefCounted {
   static constexpr size_t kMaxBytes = 1 << 20;          // /proc/sys/fs/pipe-max-size.
   static constexpr uint64_t kMaxBytesPrivileged = 1u << 31;
 
-  Pipe();
+  // `anonymous`: made by pipe(2). Opening such a pipe again (/proc/PID/fd) never waits for the other side.
+  explicit Pipe(bool anonymous = false);
+  bool anonymous() const { return anonymous_; }
 
   // Moves what is there into `destination`. 0: end of file (or nothing asked for). EAGAIN: empty, but there are writers.
   Result<size_t> Read(IoBuffer& destination);
@@ -83,6 +85,7 @@ class Pipe : public RefCounted {
   Result<size_t> WriteLocked(IoBuffer& source, bool packets) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Result<size_t> MoveLocked(Pipe& to, size_t length, bool keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_, to.mutex_);
 
+  const bool anonymous_;
   WaitQueue queue_;
   mutable absl::Mutex mutex_;
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);

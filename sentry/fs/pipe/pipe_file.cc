@@ -45,7 +45,7 @@ Result<int64_t> PipeFile::Ioctl(Task& task, unsigned command, uint64_t argument)
 
 PipeEnds NewPipe(Vfs& vfs, const Credentials& creds, int flags) {
   VfsPath path = vfs.AnonPath("pipe:", S_IFIFO | 0600, &creds);
-  auto pipe = MakeRef<Pipe>();
+  auto pipe = MakeRef<Pipe>(/*anonymous=*/true);
   {
     // /proc/PID/fd/N opens further ends of it, as if it were a FIFO.
     Inode::Attachments& attachments = path.dentry->inode()->attachments();
