@@ -174,11 +174,20 @@ void Task::State::LeaveGroup() {
   process.leave_queue.Notify(kEventAny);
 }
 
+// The host had no thread for it. Runs on the thread that wanted to make it, which reports the failure: nobody is to wait
+// for what never ran.
 void Task::State::AbandonBeforeStart() {
+  RefPtr<ThreadGroup> self = group;
+  ThreadGroup::State& process = group->state();
   {
-    absl::MutexLock lock(&group->state().signal_mutex);
-    group->state().BeginGroupExitLocked(SIGKILL);
+    absl::MutexLock lock(&task.kernel_.state().task_set);
+    if (process.leader.get() == &task && process.parent) {
+      auto& siblings = process.parent->state().children;
+      siblings.erase(std::find(siblings.begin(), siblings.end(), self));
+      process.parent = nullptr;
+    }
   }
+  exit_code = SIGKILL;
   Exit();
 }
 
