@@ -99,6 +99,8 @@ Result<size_t> SysCopyFileRange(Task& task, Fd in_fd, UserPtr<int64_t> user_in, 
   if (flags) return Errno(EINVAL);
   if (in->inode().IsDirectory() || out->inode().IsDirectory()) return Errno(EISDIR);
   if (!in->inode().IsRegular() || !out->inode().IsRegular()) return Errno(EINVAL);
+  // A file of the host that was passed as stdio keeps its position there: callers fall back to read and write.
+  if (!in->seekable() || !out->seekable()) return Errno(EXDEV);
   if (!in->readable() || !out->writable() || (out->flags() & O_APPEND)) return Errno(EBADF);
   int64_t sum;
   if (static_cast<int64_t>(count) < 0 || __builtin_add_overflow(in_offset.value(), static_cast<int64_t>(count), &sum) ||
