@@ -1,6 +1,7 @@
 """tests/run: builds, runs unit tests, then guest programs and Python suites, and counts what really ran."""
 
 import argparse
+import fnmatch
 import multiprocessing
 import os
 import pathlib
@@ -16,17 +17,40 @@ from . import bundle, process, protocol, runtime, suites, unit
 CACHE = pathlib.Path(os.environ.get("CAISSON_CACHE", "/var/cache/caisson"))
 
 
+KNOWN_FAILURES = pathlib.Path(__file__).resolve().parent.parent / "known_failures.txt"
+
+
+def _known_failures() -> typing.List[typing.Tuple[str, str]]:
+    """(pattern, reason) for each line "pattern  # reason"; a pattern matches "suite case" as fnmatch does."""
+    rows = []
+    if KNOWN_FAILURES.exists():
+        for line in KNOWN_FAILURES.read_text(encoding="utf-8").splitlines():
+            pattern, _, reason = line.partition("  # ")
+            if pattern.strip() and not pattern.startswith("#"):
+                rows.append((pattern.strip(), reason.strip()))
+    return rows
+
+
 class Tally:
     def __init__(self) -> None:
         self.counts = {protocol.PASSED: 0, protocol.FAILED: 0, protocol.SKIPPED: 0}
         self.failures: typing.List[str] = []
+        self.known: typing.List[str] = []
         self.cached = 0
+        self._expected = _known_failures()
 
     def add(self, where: str, results: typing.Sequence[protocol.CaseResult]) -> None:
         for result in results:
-            self.counts[result.outcome] += 1
-            if result.outcome == protocol.FAILED:
-                self.failures.append(f"{where} {result.name}".strip())
+            outcome, name = result.outcome, f"{where} {result.name}".strip()
+            if outcome == protocol.FAILED:
+                reason = next((r for p, r in self._expected if fnmatch.fnmatchcase(name, p)), None)
+                if reason is None:
+                    self.failures.append(name)
+                else:
+                    # It ran and failed, as known_failures.txt says: neither a pass nor news.
+                    self.known.append(f"{name}: {reason}")
+                    outcome = protocol.SKIPPED
+            self.counts[outcome] += 1
 
     def summary(self) -> str:
         text = f"{self.counts[protocol.PASSED]} passed, {self.counts[protocol.FAILED]} failed"
@@ -58,6 +82,10 @@ def main() -> int:
     if found:
         _run_suites(found, tally, options)
 
+    if tally.known:
+        print("\nFailed as tests/known_failures.txt expects, counted as skipped:")
+        for name in tally.known:
+            print(f"  {name}")
     if tally.failures:
         print("\nFailed:")
         for name in tally.failures[:200]:
@@ -113,6 +141,11 @@ def _worker(todo: multiprocessing.Queue, done: multiprocessing.Queue, work: str)
             return
         started = time.monotonic()
         results = suites.execute(suite, work)
+        if any(r.outcome == protocol.FAILED for r in results):
+            # Once more, so that one stall of a busy machine is told from a fault; which cases needed it is shown.
+            first = [r.name for r in results if r.outcome == protocol.FAILED]
+            results = suites.execute(suite, work)
+            print(f"again {suite.title}: failed the first time: {', '.join(first[:20])}", flush=True)
         done.put((index, results, time.monotonic() - started))
 
 
