@@ -83,7 +83,9 @@ class VfsTest : public ::testing::Test {
   }
   RefPtr<File> MakeFile(std::string_view path, std::string_view text = "", uint32_t mode = 0644) {
     RefPtr<File> file = Open(path, O_CREAT | O_RDWR, mode).value();
-    if (!text.empty()) EXPECT_EQ(Write(*file, text), text.size());
+    if (!text.empty()) {
+      EXPECT_EQ(Write(*file, text), text.size());
+    }
     return file;
   }
   static size_t Write(File& file, std::string_view text) {
