@@ -193,23 +193,23 @@ Result<int> SysRecvmmsg(Task& task, Fd fd, UserPtr<UserMmsghdr> messages, unsign
   count = std::min(count, kMaxMessages);
   int message_flags = flags.value & ~MSG_WAITFORONE;
   unsigned done = 0;
-  Result<size_t> received = size_t{0};
+  Result<void> stopped;
   while (done < count) {
     const uint64_t at = (messages + done).address;
-    received = DoRecvmsg(task, *socket, UserPtr<UserMsghdr>{at}, message_flags);
-    if (!received.ok()) break;
-    Result<void> told = task.CopyOut(UserPtr<uint32_t>{at + offsetof(UserMmsghdr, length)}, static_cast<uint32_t>(*received));
-    if (!told.ok()) {
-      received = told.error();
+    Result<size_t> received = DoRecvmsg(task, *socket, UserPtr<UserMsghdr>{at}, message_flags);
+    if (!received.ok()) {
+      stopped = received.error();
       break;
     }
+    stopped = task.CopyOut(UserPtr<uint32_t>{at + offsetof(UserMmsghdr, length)}, static_cast<uint32_t>(*received));
+    if (!stopped.ok()) break;
     ++done;
     if (flags.value & MSG_WAITFORONE) message_flags |= MSG_DONTWAIT;
     // The time-out is looked at between messages only (recvmmsg(2), BUGS).
     if (deadline != kNoDeadline && MonotonicNow() >= deadline) break;
   }
   if (!user_timeout.null() && deadline != kNoDeadline) TRY(task.CopyOut(user_timeout, TimeLeft(deadline)));
-  if (done == 0 && !received.ok()) return received.error();
+  if (done == 0 && !stopped.ok()) return stopped.error();
   return static_cast<int>(done);
 }
 

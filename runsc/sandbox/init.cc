@@ -54,7 +54,10 @@ void EnterNamespaces(const InitContext& context) {
 
 void RunContainerHooks(const InitContext& context) {
   const Spec& spec = *context.options->spec;
-  if (!spec.hostname.empty()) (void)sethostname(spec.hostname.data(), spec.hostname.size());  // For hooks to see.
+  // For hooks to see; the guest's own name is the sentry's business.
+  if (!spec.hostname.empty() && sethostname(spec.hostname.data(), spec.hostname.size()) < 0) {
+    FailErrno(context, "hostname");
+  }
   if (spec.hooks.create_container.empty()) return;
   absl::StatusOr<std::string> state = ReadFd(context.state_fd, SIZE_MAX, "state");
   if (!state.ok()) FailInit(context, MessageOf(state.status()));

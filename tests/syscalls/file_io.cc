@@ -177,7 +177,7 @@ GUEST_TEST(File, Vectors) {
   EXPECT_EQ(y, "efgabcdefg");
   EXPECT_EQ(preadv2(fd, in, 1, 2, 0), 4);
   EXPECT_EQ(x, "cdef");
-  EXPECT_ERRNO(readv(fd, in, IOV_MAX + 1), EINVAL);
+  EXPECT_ERRNO(syscall(SYS_readv, fd, in, IOV_MAX + 1), EINVAL);
   EXPECT_ERRNO(syscall(SYS_readv, fd, guest::UnmappedAddress(), 1), EFAULT);
   iovec too_long[2] = {{x, 1}, {y, static_cast<size_t>(SSIZE_MAX) + 1}};
   EXPECT_ERRNO(readv(fd, too_long, 2), EINVAL);

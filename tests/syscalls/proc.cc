@@ -152,8 +152,7 @@ GUEST_TEST(Proc, AProcessComesAndGoes) {
   if (child == 0) {
     char c;
     close(hold[1]);
-    read(hold[0], &c, 1);
-    _exit(0);
+    _exit(read(hold[0], &c, 1) == 0 ? 0 : 1);
   }
   std::string directory = "/proc/" + std::to_string(child);
   EXPECT_OK(access(directory.c_str(), F_OK));
