@@ -15,7 +15,7 @@ constexpr uint32_t kMaxBuffer = 212992;  // net.core.{r,w}mem_max
 constexpr uint32_t kMinSendBuffer = 4608;
 constexpr uint32_t kMinReceiveBuffer = 2304;
 constexpr int kSoRcvtimeoNew = 66, kSoSndtimeoNew = 67, kSoTimestampNew = 63, kSoTimestampnsNew = 64;
-constexpr int kSoMemory = 55, kSoCookie = 57, kSoPeergroups = 59, kSoZerocopy = 60;
+constexpr int kSoCookie = 57, kSoPeergroups = 59, kSoZerocopy = 60;
 
 std::string TimeoutBytes(int64_t ns) {
   abi::Timeval value{};
