@@ -13,35 +13,25 @@ import tempfile
 import time
 import typing
 
+import programs
+import report
 from harness import Bundle, Runtime, process, rootfs, run, runsc_path, unit
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 MICRO = REPOSITORY / "bazel-bin/benchmarks/syscalls/micro"
-GVISOR = "/usr/bin/runsc"
-
-_COMPILE = """
-set -e; cd /tmp; for i in 1 2 3 4 5 6; do printf '#include <stdio.h>\\n#include <stdlib.h>\\nint f%d(int n) { return n ? printf("%%d", n) : abs(n); }\\n' $i >f$i.c; done
-printf 'int main(void) { return 0; }\\n' >main.c; gcc -O2 -o prog main.c f?.c; ./prog
-"""
-# name -> (arguments, how often)
-PROGRAMS: typing.Dict[str, typing.Tuple[typing.List[str], int]] = {
-    "start-to-end of true": (["/bin/true"], 15),
-    "start-to-end of a shell pipeline": (["/bin/sh", "-c", "seq 100 | grep 7 | wc -l"], 10),
-    "python3 start": (["/usr/bin/python3", "-c", "import json, subprocess, socket"], 7),
-    "compile of seven files": (["/bin/sh", "-c", _COMPILE], 3),
-    "find and hash 2,000 files": (
-        ["/bin/sh", "-c", "find /usr/share /usr/lib/python3.11 -type f | head -2000 | xargs sha256sum | sha256sum"],
-        3,
-    ),
-}
 
 
 class Contestant:
-    def __init__(self, name: str, runtime: Runtime, work: str):
+    def __init__(self, name: str, runtime: Runtime, work: str, *layers: str):
         self.name, self.runtime = name, runtime
-        self.root = rootfs.debian(work)
-        shutil.copy2(MICRO, os.path.join(self.root, "micro"))
+        self.root = rootfs.overlay(work, *layers, "/")
+        if MICRO.exists():
+            shutil.copy2(MICRO, os.path.join(self.root, "micro"))
         self.work = work
+
+    def version(self) -> str:
+        done = subprocess.run([self.runtime.binary, "--version"], capture_output=True, text=True, check=False)
+        return (done.stdout.splitlines() or ["unknown"])[0]
 
     def bundle(self, args: typing.Sequence[str]) -> Bundle:
         # Docker's capabilities and no namespaced oddities: what a container usually is.
@@ -82,6 +72,18 @@ class Contestant:
             return None
         return seconds
 
+    def workload(self, name: str) -> typing.Dict[str, float]:
+        """Nanoseconds by figure."""
+        try:
+            done = self.runtime.run(self.bundle(programs.command(name)), timeout=600)
+        except TimeoutError as late:
+            print(f"  {self.name}: {late}", file=sys.stderr)
+            return {}
+        if done.returncode != 0:
+            text = (done.stdout + done.stderr)[-400:].decode(errors="replace")
+            print(f"  {self.name}: {name} ended with {done.returncode}: {text}", file=sys.stderr)
+        return {title: seconds * 1e9 for title, seconds in programs.figures(done.stdout.decode(errors="replace")).items()}
+
     def sleeping_memory(self) -> typing.Optional[float]:
         """Proportional bytes of all processes of a container that sleeps, the runtime's own included."""
         bundle = self.bundle(["/bin/sleep", "1000"])
@@ -118,42 +120,21 @@ def _median(values: typing.Sequence[typing.Optional[float]]) -> typing.Optional[
     return statistics.median(good) if good else None
 
 
-def _show(value: float, unit_name: str) -> str:
-    if unit_name == "bytes":
-        return f"{value / 1e6:.1f} MB"
-    for limit, scale, name in ((1e3, 1, "ns"), (1e6, 1e3, "µs"), (1e9, 1e6, "ms")):
-        if value < limit:
-            return f"{value / scale:.3g} {name}"
-    return f"{value / 1e9:.3g} s"
-
-
-def _table(results: typing.Dict[str, dict], names: typing.Sequence[str]) -> str:
-    lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for title, row in results.items():
-        base = row["values"].get(names[0])
-        cells = []
-        for name in names:
-            value = row["values"].get(name)
-            if value is None:
-                cells.append("–")
-            elif name == names[0] or not base:
-                cells.append(_show(value, row["unit"]))
-            else:
-                cells.append(f"{_show(value, row['unit'])} ×{value / base:.3g}")
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/run", description=__doc__)
     parser.add_argument("filter", nargs="*", help="only benchmarks with one of these words in their name")
     parser.add_argument("--only", default="", help="contestants, comma-separated: host,ptrace,systrap,gvisor")
+    parser.add_argument("--gvisor", default="/usr/bin/runsc", help="the installed peer (/usr/bin/runsc)")
+    parser.add_argument("--gvisor-platform", default="ptrace", help="its platform (ptrace: all that Debian's has)")
+    parser.add_argument("--kind", default="micro,programs,workloads,memory", help="what to run, of these")
+    parser.add_argument("--report", metavar="FILE", help="also a page in Markdown, with a plot beside it as SVG")
     parser.add_argument("--quick", action="store_true", help="one round, short times")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", default="benchmarks.json", help="where the figures go (benchmarks.json)")
     parser.add_argument("--no-build", action="store_true")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds
+    kinds = options.kind.split(",")
     words = [w.lower() for w in options.filter]
 
     def wanted(title: str) -> bool:
@@ -161,7 +142,8 @@ def main() -> int:
 
     if not options.no_build and not unit.build(["//runsc", "//benchmarks/syscalls:micro"]):
         print("benchmarks/run: not everything was built", file=sys.stderr)
-    if not MICRO.exists():
+    if "micro" in kinds and not MICRO.exists():
+        print(f"benchmarks/run: {MICRO} is not there; build it, or choose another --kind", file=sys.stderr)
         return 1
     process.become_subreaper()
     process.enter_private_mounts()
@@ -172,14 +154,18 @@ def main() -> int:
     if os.access(runsc_path(), os.X_OK):
         for name in ("ptrace", "systrap"):
             makers[name] = lambda name=name: Runtime.caisson(work, name)
-    if os.access(GVISOR, os.X_OK):
-        flags = ["--platform=ptrace", "--network=none", "--ignore-cgroups"]
-        makers["gvisor"] = lambda: Runtime("gvisor", GVISOR, flags, work)
+    if os.access(options.gvisor, os.X_OK):
+        flags = [f"--platform={options.gvisor_platform}", "--network=none", "--ignore-cgroups"]
+        makers["gvisor"] = lambda: Runtime("gvisor", options.gvisor, flags, work)
     chosen = options.only.split(",") if options.only else list(makers)
     unknown = [n for n in chosen if n not in makers]
     if unknown:
         print(f"benchmarks/run: not here: {', '.join(unknown)}", file=sys.stderr)
-    contestants = [Contestant(n, makers[n](), work) for n in chosen if n in makers]
+    data = os.path.join(work, "data")
+    os.mkdir(data)
+    if "workloads" in kinds:
+        programs.make_data(data)
+    contestants = [Contestant(n, makers[n](), work, data) for n in chosen if n in makers]
     names = [c.name for c in contestants]
 
     samples: typing.Dict[str, typing.Dict[str, list]] = {}
@@ -190,20 +176,31 @@ def main() -> int:
         samples.setdefault(title, {}).setdefault(who, []).append(value)
 
     pattern = "" if not words else "|".join(w[:1].upper() + w[1:] + "|" + w for w in words)
-    for number in range(rounds):
+    for number in range(rounds if "micro" in kinds else 0):
         for contestant in contestants:
             print(f"round {number + 1} of {rounds}: micro-operations, {contestant.name}", file=sys.stderr)
             for title, value in contestant.micro(pattern, 0.02 if options.quick else 0.1).items():
                 note(title.removesuffix("/real_time"), "ns", contestant.name, value)
-    for title, (args, count) in PROGRAMS.items():
-        if not wanted(title):
+    for title, (args, count) in programs.PROGRAMS.items():
+        if "programs" not in kinds or not wanted(title):
             continue
         print(title, file=sys.stderr)
         for _ in range(1 if options.quick else count):
             for contestant in contestants:
                 value = contestant.program(args)
                 note(title, "ns", contestant.name, None if value is None else value * 1e9)
-    if wanted("memory of a sleeping sandbox"):
+    for name in programs.WORKLOADS:
+        if "workloads" not in kinds or not wanted(name):
+            continue
+        if programs.lacking(name):
+            print(f"{name}: left out, not installed: {', '.join(programs.lacking(name))}", file=sys.stderr)
+            continue
+        for number in range(rounds):
+            for contestant in contestants:
+                print(f"round {number + 1} of {rounds}: {name}, {contestant.name}", file=sys.stderr)
+                for title, value in contestant.workload(name).items():
+                    note(title, "ns", contestant.name, value)
+    if "memory" in kinds and wanted("memory of a sleeping sandbox"):
         for _ in range(rounds):
             for contestant in contestants:
                 note("memory of a sleeping sandbox", "bytes", contestant.name, contestant.sleeping_memory())
@@ -212,10 +209,19 @@ def main() -> int:
         title: {"unit": units[title], "values": {n: _median(by.get(n, [])) for n in names}, "samples": by}
         for title, by in samples.items()
     }
-    print(_table(results, names))
+    print(report.table(results, names))
+    machine = {
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg(),
+        "versions": {c.name: c.version() for c in contestants},
+        "command": "benchmarks/run " + " ".join(sys.argv[1:]),
+    }
+    figures = {"machine": machine, "contestants": names, "results": results}
     with open(options.json, "w", encoding="utf-8") as f:
-        machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "load": os.getloadavg()}
-        json.dump({"machine": machine, "contestants": names, "results": results}, f, indent=1)
+        json.dump(figures, f, indent=1)
+    if options.report:
+        report.write(options.report, figures)
     print(f"\nload {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; figures in {options.json}", file=sys.stderr)
     process.end_leftovers()
     subprocess.run(["umount", "-R", "-l", work], check=False)

@@ -45,8 +45,6 @@ absl::StatusOr<Json> MountsJson(const Flags& flags) {
   mounts.push_back(mount("/dev/pts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   mounts.push_back(mount("/dev/shm", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777"}));
   mounts.push_back(mount("/run", "tmpfs", {"nosuid", "nodev", "mode=755"}));
-  // What is in the host's /tmp is other programs' business.
-  mounts.push_back(mount("/tmp", "tmpfs", {"nosuid", "nodev", "mode=1777"}));
   for (const std::string& volume : flags.List("volume")) {
     std::vector<std::string> parts = Split(volume, ':');
     bool read_only = parts.size() == 3 && parts[2] == "ro";
