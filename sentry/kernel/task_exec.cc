@@ -172,7 +172,10 @@ void Task::State::InstallExec(PreparedExec prepared) {
   }
   // The descriptors last: their closing may block on the gofer, and sees the new credentials as in Linux.
   task.SetCreds(std::move(prepared.creds));
-  if (replaces) task.fd_table_->CloseOnExec(task);
+  if (replaces) {
+    task.fd_table_->CloseOnExec(task);
+    task.mm_->MapPending();
+  }
 }
 
 Result<void> Exec(Task& task, ExecProgram program) {

@@ -30,6 +30,7 @@ void Task::State::Run() {
     const uint32_t tid = static_cast<uint32_t>(task.tid());
     (void)task.CopyOutBytes(set_child_tid, &tid, sizeof tid);  // As in Linux a bad address is the guest's own affair.
   }
+  if (task.mm_) task.mm_->MapPending();
   while (true) {
     in_guest.store(true, std::memory_order_seq_cst);
     if (attention.load(std::memory_order_seq_cst) || task.kernel_.paused()) [[unlikely]] {

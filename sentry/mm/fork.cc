@@ -35,6 +35,19 @@ void MemoryManagerImpl::DropEverything() {
   UnmapLocked({0, user_range_.end}, change);
 }
 
+Result<Pma> MemoryManagerImpl::CopyHotPages(const Pma& pma, uint64_t length) {
+  FileRange pages = TRY(memory_file_->Allocate(length, MemoryFile::AllocateOptions{.will_overwrite = true}));
+  uint8_t* to = memory_file_->Pointer(pages.offset);
+  if (SafeCopy(to, pma.host, length) < length) {
+    memory_file_->DecRef(pages);
+    return Errno(ENOMEM);
+  }
+  Pma copy = pma;
+  copy.offset = pages.offset;
+  copy.host = to;
+  return copy;
+}
+
 Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
   RefPtr<AddressSpace> space = TRY(platform_.NewAddressSpace());
   auto child = MakeRef<MemoryManagerImpl>(platform_, memory_file_, std::move(space));
@@ -66,10 +79,25 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
     absl::MutexLock child_pma_lock(&child->pma_mutex_);
     for (const Range& range : wiped) pmas_.Isolate(range.start, range.end);
     auto skip = wiped.begin();
+    // Only while nobody else runs here: the child is to get the memory of one moment.
+    uint64_t hot_bytes = users_.load(std::memory_order_relaxed) > 1 ? kHotBytes + 1 : 0;
+    auto is_hot = [](const Pma& pma) {
+      return pma.owned && pma.writable && !pma.unsettled && pma.mapped != -1 && (pma.mapped & PROT_WRITE);
+    };
+    for (auto it = pmas_.begin(); it != pmas_.end() && hot_bytes <= kHotBytes; ++it) {
+      if (is_hot(it->second.value)) hot_bytes += it->second.end - it->first;
+    }
     for (auto it = pmas_.begin(); it != pmas_.end(); ++it) {
       while (skip != wiped.end() && skip->end <= it->first) ++skip;
       if (skip != wiped.end() && skip->start <= it->first) continue;
       Pma& pma = it->second.value;
+      if (hot_bytes <= kHotBytes && is_hot(pma)) {
+        if (Result<Pma> copy = CopyHotPages(pma, it->second.end - it->first); copy.ok()) {
+          copy->mapped = -1;
+          child->pmas_.Insert(it->first, it->second.end, std::move(*copy));
+          continue;
+        }
+      }
       if (pma.owned) {
         pma.cow = true;
         pma.writable = false;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
+#include <vector>
 
 #include "sentry/mm/memory_manager_impl.h"
 
@@ -25,12 +27,39 @@ void HostResidency(uint8_t* host, uint64_t length, Out out) {
   }
 }
 
-uint64_t CountResident(uint8_t* host, uint64_t length) {
-  uint64_t resident = 0;
-  HostResidency(host, length, [&](std::span<const uint8_t> pages) {
-    for (uint8_t page : pages) resident += (page & 1) ? abi::kPageSize : 0;
-  });
-  return resident;
+// A range of the sentry's mapping of the memory file, and where its resident bytes are counted.
+struct HostPiece {
+  uint8_t* host;
+  uint64_t length;
+  uint64_t* sum;
+};
+
+// An mm has dozens of ranges, which lie close together in the memory file: one question covers many, and what is between
+// them (mapped, like all of the file).
+void CountResident(std::vector<HostPiece> pieces) {
+  constexpr uint64_t kMostPages = 1024;
+  std::array<unsigned char, kMostPages> pages;
+  std::sort(pieces.begin(), pieces.end(), [](const HostPiece& a, const HostPiece& b) { return a.host < b.host; });
+  for (size_t first = 0; first < pieces.size();) {
+    uint8_t* const begin = pieces[first].host;
+    uint8_t* const limit = begin + kMostPages * abi::kPageSize;
+    uint8_t* end = begin;
+    size_t last = first;
+    for (; last < pieces.size() && pieces[last].host < limit; ++last) {
+      end = std::max(end, std::min(limit, pieces[last].host + pieces[last].length));
+    }
+    if (mincore(begin, end - begin, pages.data()) != 0) pages.fill(1);
+    size_t unfinished = last;
+    for (size_t i = last; i-- > first;) {
+      HostPiece piece = pieces[i];
+      const uint64_t bytes = std::min<uint64_t>(piece.length, limit - piece.host);
+      for (uint64_t done = 0; done < bytes; done += abi::kPageSize) {
+        if (pages[(piece.host - begin + done) / abi::kPageSize] & 1) *piece.sum += abi::kPageSize;
+      }
+      if (bytes < piece.length) pieces[--unfinished] = {limit, piece.length - bytes, piece.sum};
+    }
+    first = unfinished;
+  }
 }
 
 }  // namespace
@@ -70,19 +99,18 @@ void MemoryManagerImpl::SetExecutable(RefPtr<File> file) {
 
 MemoryManagerImpl::Residency MemoryManagerImpl::ResidentBytes(Range range) {
   Residency residency;
+  std::vector<HostPiece> pieces;
   for (auto it = pmas_.FirstEndingAfter(range.start); it != pmas_.end() && it->first < range.end; ++it) {
     const Pma& pma = it->second.value;
-    uint64_t start = std::max(it->first, range.start), end = std::min(it->second.end, range.end);
-    bool ours = pma.file.get() == memory_file_.get();
-    uint64_t bytes = CountResident(ours ? pma.host + (start - it->first) : nullptr, end - start);
-    if (pma.owned) {
-      residency.anonymous += bytes;
-    } else if (pma.writable) {
-      residency.shared += bytes;
+    const uint64_t start = std::max(it->first, range.start), end = std::min(it->second.end, range.end);
+    uint64_t* sum = pma.owned ? &residency.anonymous : pma.writable ? &residency.shared : &residency.file;
+    if (pma.file.get() == memory_file_.get() && pma.host != nullptr) {
+      pieces.push_back({pma.host + (start - it->first), end - start, sum});
     } else {
-      residency.file += bytes;
+      *sum += end - start;
     }
   }
+  CountResident(std::move(pieces));
   return residency;
 }
 

@@ -57,6 +57,9 @@ class MemoryManager : public RefCounted {
   virtual Result<RefPtr<MemoryManager>> Fork() = 0;
 
   virtual AddressSpace& address_space() = 0;
+  // Maps what is known to be there and waits for the first fault: in an mm that a task is about to run in first (after
+  // fork or execve). Costs time only where nothing waits. Blocks on the platform.
+  virtual void MapPending() = 0;
 
   // --- Calls of the guest. errno as in the man pages. All may block on the platform.
   virtual Result<uint64_t> Mmap(const MmapRequest& request, const MemoryLimits& limits) = 0;

@@ -35,6 +35,10 @@ inline constexpr uint64_t kFaultAround = 64 << 10;
 inline constexpr uint64_t kSmallestCopy = 16 << 10;  // Of pages that are copied on write; doubles while that goes
 inline constexpr uint64_t kLargestCopy = 64 << 10;   // through memory in order.
 
+// A fork copies what has been written since the fork before at once, if it is no more than this: both sides are about to
+// write there again, and neither then faults.
+inline constexpr uint64_t kHotBytes = 64 << 10;
+
 class MemoryManagerImpl final : public MemoryManager {
  public:
   MemoryManagerImpl(Platform& platform, RefPtr<MemoryFile> memory_file, RefPtr<AddressSpace> space);
@@ -42,6 +46,7 @@ class MemoryManagerImpl final : public MemoryManager {
 
   Result<RefPtr<MemoryManager>> Fork() override;
   AddressSpace& address_space() override { return *space_; }
+  void MapPending() override;
 
   Result<uint64_t> Mmap(const MmapRequest& request, const MemoryLimits& limits) override;
   Result<void> Munmap(uint64_t address, uint64_t length) override;
@@ -127,6 +132,8 @@ class MemoryManagerImpl final : public MemoryManager {
   // Maps what is there in [start, end), and what else waits to be mapped.
   void AddMapOps(Range range, Change& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pma_mutex_);
   void DropPmas(Range range, Change& change, bool owned_too = true) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pma_mutex_);
+  // A private copy of pages for a forked child. ENOMEM.
+  Result<Pma> CopyHotPages(const Pma& pma, uint64_t length) ABSL_SHARED_LOCKS_REQUIRED(pma_mutex_);
   // Backs the parts of `range` that have no pages. ENOMEM.
   Result<void> AllocateAnonymous(const Vma& vma, Range range) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pma_mutex_);
   // Where the file may best continue, for pages at `address`.

@@ -89,6 +89,22 @@ void MemoryManagerImpl::AddMapOps(Range range, Change& change) {
   }
 }
 
+void MemoryManagerImpl::MapPending() {
+  Change change;
+  absl::MutexLock space_lock(&space_mutex_);
+  {
+    absl::MutexLock pma_lock(&pma_mutex_);
+    if (!pending_) return;
+    AddMapOps({0, 0}, change);
+  }
+  // What a program writes to first: its stack and its data.
+  for (MapOp& op : change.ops) {
+    op.populate = op.kind == MapOp::Kind::kMap && (op.prot & PROT_WRITE) && op.length <= kLargestCopy &&
+                  op.fd == memory_file_->fd();
+  }
+  Apply(change).error_code();  // A stub that is gone is found out when the guest is switched to.
+}
+
 void MemoryManagerImpl::DropPmas(Range range, Change& change, bool owned_too) {
   auto it = pmas_.Isolate(range.start, range.end);
   bool mapped = false;
