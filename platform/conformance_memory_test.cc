@@ -224,6 +224,38 @@ TEST_P(MemoryTest, AddressSpacesComeAndGo) {
   }
 }
 
+// What is given up ends soon, and tells so only when none of its threads is left.
+TEST_P(MemoryTest, Retire) {
+  for (int i = 0; i < 50; ++i) {
+    Guest guest(sandbox_, guest_count_up_begin, guest_count_up_end);
+    auto* word = reinterpret_cast<std::atomic<uint64_t>*>(guest.data());
+    auto context = platform().NewContext();
+    std::thread interrupter([&] {
+      while (word->load() == 0) std::this_thread::yield();
+      context->Interrupt();
+    });
+    Registers regs = Guest::StartRegisters();
+    regs.rdi = kData;
+    ASSERT_EQ(context->Switch(guest.space(), regs).kind, Kind::kInterrupted);
+    interrupter.join();
+    context->Detach();
+    const int pid = guest.space().stub_pid();
+    std::atomic<int> done{0};
+    guest.space().Retire([&] {
+      errno = 0;
+      done = kill(pid, 0) == 0 ? -1 : errno;  // Reaped, or a zombie that is about to be.
+      done.notify_all();
+    });
+    MapOp op = MapOp::Unmap(kArea, 4096);
+    EXPECT_EQ(guest.space().Apply({&op, 1}).error_code(), ESRCH);
+    done.wait(0);
+    const uint64_t then = word->load();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(word->load(), then);
+    guest.DropSpace();
+  }
+}
+
 TEST_P(MemoryTest, KilledFromOutsideWhileRunning) {
   Guest guest(sandbox_, guest_spin2_begin, guest_spin2_end);
   std::vector<std::thread> threads;

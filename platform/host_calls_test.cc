@@ -1,6 +1,7 @@
 // The sentry's side works under a filter of SentryHostCalls() and what any program with threads needs.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "absl/base/internal/sysinfo.h"
 #include "platform/conformance_guest.h"
 
 namespace caisson {
@@ -22,6 +24,10 @@ GUEST_CODE(filtered_guest, "mov %rax, (%rdi); 1: syscall; jmp 1b");
 GUEST_CODE(filtered_spin, "1: jmp 1b");
 
 void Confine(PlatformKind kind) {
+  // What libraries ask the host once; in runsc they do not (sentry/base/absl_host.cc, runsc/boot/boot.cc).
+  absl::base_internal::NumCPUs();
+  absl::base_internal::NominalCPUFrequency();
+  mallopt(M_ARENA_MAX, 1);
   scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
   // The C++ library: memory, threads and locks, sleeping, the end; and gtest's output.
   for (int number : {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_brk, SYS_clone3, SYS_clone, SYS_rseq, SYS_set_robust_list,

@@ -6,6 +6,7 @@
 #include "platform/ptrace/ptrace_platform.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/placement.h"
+#include "platform/stub/stub_keeper.h"
 #include "platform/stub/stub_process.h"
 #include "platform/stub/zygote.h"
 #include "platform/systrap/systrap_platform.h"
@@ -19,17 +20,21 @@ class PtracePlatform final : public Platform {
   PtracePlatform(std::unique_ptr<stub::ZygoteProcess> zygote, int memory_fd)
       : zygote_(std::move(zygote)), memory_fd_(memory_fd) {}
 
-  Result<RefPtr<AddressSpace>> NewAddressSpace() override {
-    RefPtr<stub::StubProcess> process = TRY(stub::StubProcess::Create(*zygote_));
-    return RefPtr<AddressSpace>(MakeRef<PtraceAddressSpace>(std::move(process), memory_fd_));
-  }
+  Result<RefPtr<AddressSpace>> NewAddressSpace() override { return keeper_.Take(); }
   std::unique_ptr<Context> NewContext() override { return std::make_unique<PtraceContext>(); }
   Range user_range() const override { return {stub::kGuestStart, stub::kGuestEnd}; }
   PlatformKind kind() const override { return PlatformKind::kPtrace; }
 
  private:
+  Result<stub::StubKeeper::Made> Make() {
+    RefPtr<stub::StubProcess> process = TRY(stub::StubProcess::Create(*zygote_));
+    auto space = MakeRef<PtraceAddressSpace>(process, memory_fd_, keeper_);
+    return stub::StubKeeper::Made{RefPtr<AddressSpace>(std::move(space)), std::move(process)};
+  }
+
   const std::unique_ptr<stub::ZygoteProcess> zygote_;
   const int memory_fd_;
+  stub::StubKeeper keeper_{[this] { return Make(); }};
 };
 
 class SystrapPlatform final : public Platform {
@@ -37,21 +42,25 @@ class SystrapPlatform final : public Platform {
   SystrapPlatform(std::unique_ptr<stub::ZygoteProcess> zygote, std::unique_ptr<DeathWatcher> watcher, int memory_fd)
       : zygote_(std::move(zygote)), watcher_(std::move(watcher)), memory_fd_(memory_fd) {}
 
-  Result<RefPtr<AddressSpace>> NewAddressSpace() override {
-    RefPtr<stub::StubProcess> process = TRY(stub::StubProcess::Create(*zygote_));
-    const int pidfd = process->pidfd();
-    auto space = MakeRef<SystrapAddressSpace>(std::move(process), memory_fd_, *watcher_);
-    TRY(watcher_->Watch(space->space(), pidfd));
-    return RefPtr<AddressSpace>(std::move(space));
-  }
+  Result<RefPtr<AddressSpace>> NewAddressSpace() override { return keeper_.Take(); }
   std::unique_ptr<Context> NewContext() override { return std::make_unique<SystrapContext>(); }
   Range user_range() const override { return {stub::kGuestStart, stub::kGuestEnd}; }
   PlatformKind kind() const override { return PlatformKind::kSystrap; }
 
  private:
+  Result<stub::StubKeeper::Made> Make() {
+    RefPtr<stub::StubProcess> process = TRY(stub::StubProcess::Create(*zygote_));
+    auto space = MakeRef<SystrapAddressSpace>(process, memory_fd_, *watcher_, keeper_);
+    TRY(watcher_->Watch(space->space(), process->pidfd()));
+    // Each will be run in.
+    space->space()->ParkThread();
+    return stub::StubKeeper::Made{RefPtr<AddressSpace>(std::move(space)), std::move(process)};
+  }
+
   const std::unique_ptr<stub::ZygoteProcess> zygote_;
   const std::unique_ptr<DeathWatcher> watcher_;
   const int memory_fd_;
+  stub::StubKeeper keeper_{[this] { return Make(); }};
 };
 
 }  // namespace

@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -90,6 +91,10 @@ class AddressSpace : public RefCounted {
   // ENOMEM: the host's limit on mappings or memory; the ops up to it are done. EFAULT: outside user_range().
   // ESRCH: the stub is gone.
   virtual Result<void> Apply(std::span<const MapOp> ops) = 0;
+
+  // Ends the stub and does not wait for that: `done` runs, perhaps on another thread, once no thread of the stub can touch
+  // memory any more. From now on Apply() fails with ESRCH. At most once; no context runs here any more.
+  virtual void Retire(std::function<void()> done) = 0;
 
   // Host pid of the stub in the sandbox's pid namespace; for accounting and tests.
   virtual int stub_pid() const = 0;

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "platform/platform.h"
 #include "platform/stub/placement.h"
+#include "platform/stub/stub_keeper.h"
 #include "platform/stub/stub_process.h"
 
 namespace caisson {
@@ -106,18 +107,30 @@ class PtraceContext final : public Context {
 
 class PtraceAddressSpace final : public AddressSpace {
  public:
-  PtraceAddressSpace(RefPtr<stub::StubProcess> process, int memory_fd)
-      : space_(MakeRef<TracedSpace>(std::move(process))), memory_fd_(memory_fd) {}
+  PtraceAddressSpace(RefPtr<stub::StubProcess> process, int memory_fd, stub::StubKeeper& keeper)
+      : space_(MakeRef<TracedSpace>(std::move(process))), memory_fd_(memory_fd), keeper_(keeper) {}
 
   Result<void> Apply(std::span<const MapOp> ops) override { return space_->process().Apply(ops, memory_fd_); }
+  void Retire(std::function<void()> done) override {
+    retired_ = true;
+    space_->process().Kill();
+    keeper_.Bury([space = space_, done = std::move(done)] {
+      space->Destroy();
+      done();
+    });
+  }
   int stub_pid() const override { return space_->process().pid(); }
   const RefPtr<TracedSpace>& space() const { return space_; }
 
  private:
-  ~PtraceAddressSpace() override { space_->Destroy(); }
+  ~PtraceAddressSpace() override {
+    if (!retired_) space_->Destroy();
+  }
 
   const RefPtr<TracedSpace> space_;
   const int memory_fd_;
+  stub::StubKeeper& keeper_;
+  bool retired_ = false;
 };
 
 }  // namespace caisson

@@ -189,7 +189,7 @@ Result<ThreadArea*> StubProcess::StartThread() {
     return Errno(ESRCH);
   }
   area->tid = tid;
-  area->cpu = -1;
+  area->cpu = service_cpu_;  // Inherited.
   return area;
 }
 

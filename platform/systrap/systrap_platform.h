@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "platform/platform.h"
 #include "platform/stub/placement.h"
+#include "platform/stub/stub_keeper.h"
 #include "platform/stub/stub_process.h"
 #include "platform/systrap/death_watcher.h"
 
@@ -33,6 +34,8 @@ class SystrapSpace final : public RefCounted {
   Result<stub::ThreadArea*> TakeThread();
   // Takes back a thread that is not running the guest, as far as one can tell.
   void ReturnThread(stub::ThreadArea* area);
+  // Has a thread wait for the first context. Failure is found out when that comes.
+  void ParkThread();
   // Wakes everyone who waits for a thread of the process, which has ended.
   void OnDeath();
   void Destroy();
@@ -49,9 +52,11 @@ class SystrapSpace final : public RefCounted {
 
 class SystrapAddressSpace final : public AddressSpace {
  public:
-  SystrapAddressSpace(RefPtr<stub::StubProcess> process, int memory_fd, DeathWatcher& watcher);
+  SystrapAddressSpace(RefPtr<stub::StubProcess> process, int memory_fd, DeathWatcher& watcher,
+                      stub::StubKeeper& keeper);
 
   Result<void> Apply(std::span<const MapOp> ops) override { return space_->process().Apply(ops, memory_fd_); }
+  void Retire(std::function<void()> done) override;
   int stub_pid() const override { return space_->process().pid(); }
   const RefPtr<SystrapSpace>& space() const { return space_; }
 
@@ -61,6 +66,8 @@ class SystrapAddressSpace final : public AddressSpace {
   const RefPtr<SystrapSpace> space_;
   const int memory_fd_;
   DeathWatcher& watcher_;
+  stub::StubKeeper& keeper_;
+  bool retired_ = false;
 };
 
 class SystrapContext final : public Context {

@@ -36,6 +36,13 @@ Result<stub::ThreadArea*> SystrapSpace::TakeThread() {
   return area;
 }
 
+void SystrapSpace::ParkThread() {
+  Result<stub::ThreadArea*> area = process_->StartThread();
+  if (!area.ok()) return;
+  absl::MutexLock lock(&mu_);
+  parked_.push_back(*area);
+}
+
 void SystrapSpace::ReturnThread(stub::ThreadArea* area) {
   absl::MutexLock lock(&mu_);
   if (destroyed_) return;
@@ -67,10 +74,22 @@ void SystrapSpace::Destroy() {
   process_->Destroy();
 }
 
-SystrapAddressSpace::SystrapAddressSpace(RefPtr<stub::StubProcess> process, int memory_fd, DeathWatcher& watcher)
-    : space_(MakeRef<SystrapSpace>(std::move(process))), memory_fd_(memory_fd), watcher_(watcher) {}
+SystrapAddressSpace::SystrapAddressSpace(RefPtr<stub::StubProcess> process, int memory_fd, DeathWatcher& watcher,
+                                         stub::StubKeeper& keeper)
+    : space_(MakeRef<SystrapSpace>(std::move(process))), memory_fd_(memory_fd), watcher_(watcher), keeper_(keeper) {}
+
+void SystrapAddressSpace::Retire(std::function<void()> done) {
+  retired_ = true;
+  watcher_.Forget(*space_, space_->process().pidfd());
+  space_->process().Kill();
+  keeper_.Bury([space = space_, done = std::move(done)] {
+    space->Destroy();
+    done();
+  });
+}
 
 SystrapAddressSpace::~SystrapAddressSpace() {
+  if (retired_) return;
   // Its end is no news now.
   watcher_.Forget(*space_, space_->process().pidfd());
   space_->Destroy();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -57,6 +58,10 @@ class FakeAddressSpace final : public AddressSpace {
       if (mappings_.size() > most_mappings) return Errno(ENOMEM);
     }
     return {};
+  }
+  void Retire(std::function<void()> done) override {
+    gone = true;
+    done();
   }
   int stub_pid() const override { return 1; }
 

@@ -32,7 +32,21 @@ void MemoryManagerImpl::DropEverything() {
   RefPtr<File> executable;  // Let go of without locks, as `change`.
   absl::MutexLock mapping_lock(&mapping_mutex_);
   executable = std::move(executable_);
-  UnmapLocked({0, user_range_.end}, change);
+  RemoveVmas({0, user_range_.end}, change);
+  absl::MutexLock space_lock(&space_mutex_);
+  if (retired_) return;
+  retired_ = true;
+  auto pages = std::make_shared<Change>();
+  {
+    absl::MutexLock pma_lock(&pma_mutex_);
+    DropPmas({0, user_range_.end}, *pages);
+  }
+  pages->ops.clear();
+  memory_file_->ExpectRelease(1);
+  space_->Retire([pages = std::move(pages), file = memory_file_]() mutable {
+    pages = nullptr;
+    file->ExpectRelease(-1);
+  });
 }
 
 Result<Pma> MemoryManagerImpl::CopyHotPages(const Pma& pma, uint64_t length) {

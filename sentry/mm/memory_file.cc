@@ -73,6 +73,10 @@ class MemoryFileImpl final : public MemoryFile {
   void Decommit(FileRange range) override { Punch(range); }
   Usage usage() override;
   void Flush() override;
+  void ExpectRelease(int change) override {
+    absl::MutexLock lock(&mutex_);
+    releasing_ += change;
+  }
 
  private:
   void Punch(FileRange range);
@@ -84,7 +88,7 @@ class MemoryFileImpl final : public MemoryFile {
   bool ReclaimUrgent() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return dirty_bytes_ >= kReclaimSoon || stopping_ || flush_waiters_ > 0;
   }
-  bool Clean() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return dirty_bytes_ == 0 && punching_ == 0; }
+  bool Clean() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return dirty_bytes_ == 0 && punching_ == 0 && releasing_ == 0; }
 
   void AddFree(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeFree(std::map<uint64_t, uint64_t>::iterator hole, uint64_t start, uint64_t length)
@@ -105,6 +109,7 @@ class MemoryFileImpl final : public MemoryFile {
   std::set<std::pair<uint64_t, uint64_t>> free_by_length_ ABSL_GUARDED_BY(mutex_);
   std::vector<FileRange> dirty_ ABSL_GUARDED_BY(mutex_);  // Freed, host memory not yet given back.
   uint64_t dirty_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int releasing_ ABSL_GUARDED_BY(mutex_) = 0;  // Parties that will soon free more.
   int punching_ ABSL_GUARDED_BY(mutex_) = 0;  // Batches taken from dirty_ and not yet in free_.
   int flush_waiters_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t allocated_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

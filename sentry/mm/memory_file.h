@@ -61,6 +61,9 @@ class MemoryFile : public BackingFile {
     uint64_t committed_bytes;  // Host memory in use (st_blocks).
   };
   virtual Usage usage() = 0;
+  // `change` more (or fewer) parties are about to give references back, which Flush() and an Allocate() that meets the
+  // limit wait for.
+  virtual void ExpectRelease(int change) = 0;
   // Waits until host memory of freed ranges has been given back (tests, `runsc events`).
   virtual void Flush() = 0;
 };

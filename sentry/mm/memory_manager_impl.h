@@ -208,6 +208,7 @@ class MemoryManagerImpl final : public MemoryManager {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mapping_mutex_) ABSL_LOCKS_EXCLUDED(space_mutex_, pma_mutex_);
   Result<void> DiscardPages(Range range, const Vma& vma) ABSL_SHARED_LOCKS_REQUIRED(mapping_mutex_)
       ABSL_LOCKS_EXCLUDED(space_mutex_, pma_mutex_);
+  // Nobody will run here again: ends the stub, and gives its pages back once that is in force.
   void DropEverything() ABSL_LOCKS_EXCLUDED(mapping_mutex_, space_mutex_, pma_mutex_);
 
   // --- inspect.cc
@@ -239,6 +240,7 @@ class MemoryManagerImpl final : public MemoryManager {
   uint64_t largest_skipped_ ABSL_GUARDED_BY(mapping_mutex_) = 0;
 
   absl::Mutex space_mutex_ ABSL_ACQUIRED_BEFORE(pma_mutex_);
+  bool retired_ ABSL_GUARDED_BY(space_mutex_) = false;  // The stub has been told to end, and maps nothing for us.
   bool lost_ ABSL_GUARDED_BY(space_mutex_) = false;  // The stub would not unmap: pages are leaked rather than shared.
 
   absl::Mutex pma_mutex_;

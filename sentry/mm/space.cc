@@ -29,6 +29,11 @@ void MemoryManagerImpl::MarkAllUnmapped() {
 
 Result<void> MemoryManagerImpl::Apply(Change& change, bool* flushed) {
   if (change.ops.empty()) return {};
+  if (retired_) {
+    absl::MutexLock pma_lock(&pma_mutex_);
+    MarkAllUnmapped();
+    return Errno(ESRCH);
+  }
   Result<void> applied = lost_ ? Result<void>(Errno(ESRCH)) : space_->Apply(change.ops);
   if (applied.ok()) return {};
   // The stub's mappings are only a cache of pmas_, so they can all go: this frees host mappings, whose number is
