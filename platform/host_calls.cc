@@ -25,9 +25,11 @@ std::vector<HostCallRule> PlatformHostCalls(PlatformKind kind) {
       // Zygote channel and the stubs' sockets.
       {.number = SYS_sendmsg, .args = {}},
       {.number = SYS_recvmsg, .args = {}},
-      // send(2) and recv(2), without an address.
+      // send(2), without an address.
       WithArg(SYS_sendto, 4, 0),
-      WithArg(SYS_recvfrom, 4, 0),
+      // Requests to stubs, and their answers.
+      {.number = SYS_write, .args = {}},
+      {.number = SYS_read, .args = {}},
       {.number = SYS_close, .args = {}},
       // Killing a stub and waiting for its end.
       WithArg(SYS_pidfd_send_signal, 1, SIGKILL),

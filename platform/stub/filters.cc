@@ -130,8 +130,9 @@ std::vector<sock_filter> ServiceFilter() {
 
   b.IfInRange(Low(InStub(stub_service_begin)), Low(InStub(stub_service_end)));
   b.Load(kNumber);
+  AllowWithArg(b, SYS_read, 0, STUB_FD_REQUESTS);
+  AllowWithArg(b, SYS_write, 0, STUB_FD_ANSWERS);
   b.AllowIfEqual(SYS_recvmsg);
-  b.AllowIfEqual(SYS_sendto);
   b.AllowIfEqual(SYS_mmap);
   b.AllowIfEqual(SYS_munmap);
   b.AllowIfEqual(SYS_mprotect);
@@ -159,6 +160,8 @@ std::vector<sock_filter> ServiceFilter() {
   b.AllowIfEqual(SYS_getppid);
   b.AllowIfEqual(SYS_dup2);
   b.AllowIfEqual(SYS_exit_group);
+  b.AllowIfEqual(SYS_eventfd2);
+  b.AllowIfEqual(SYS_pipe2);
   AllowWithArg(b, SYS_socketpair, 0, AF_UNIX);
   AllowWithArg(b, SYS_clone, 0, CLONE_PIDFD | SIGCHLD);
   AllowWithArg(b, SYS_prctl, 0, PR_SET_PDEATHSIG);

@@ -33,11 +33,14 @@
 #define STUB_FD_SOCKET 0
 #define STUB_FD_MEMORY 1
 #define STUB_FD_CONTROL 2
-#define STUB_FD_RECEIVED 3
+#define STUB_FD_REQUESTS 3
+#define STUB_FD_ANSWERS 4
+#define STUB_FD_RECEIVED 5
 
 // Request page.
 #define REQUEST_SEQ 0
 #define REQUEST_COUNT 4
+#define REQUEST_FDS 8
 #define REQUEST_OPS 64
 #define REQUEST_OP_SIZE 56
 
@@ -48,6 +51,7 @@
 #define DATA_RFBM 88
 #define DATA_USER_DISPATCH 96
 #define DATA_INIT_XSTATE 128
+#define DATA_ANSWERS 704
 
 // Thread area.
 #define AREA_STACK 0x1000
@@ -121,11 +125,13 @@ static_assert(sizeof(RequestOp) == REQUEST_OP_SIZE);
 struct RequestPage {
   uint32_t seq;    // Differs from the last request's; a wake-up without a new one means that the sentry is gone.
   uint32_t count;  // Of `ops`.
-  uint8_t pad[REQUEST_OPS - 8];
+  uint32_t fds;    // Whether descriptors wait in the socket.
+  uint8_t pad[REQUEST_OPS - 12];
   RequestOp ops[(4096 - REQUEST_OPS) / REQUEST_OP_SIZE];
 };
 static_assert(offsetof(RequestPage, seq) == REQUEST_SEQ);
 static_assert(offsetof(RequestPage, count) == REQUEST_COUNT);
+static_assert(offsetof(RequestPage, fds) == REQUEST_FDS);
 static_assert(offsetof(RequestPage, ops) == REQUEST_OPS);
 static_assert(sizeof(RequestPage) <= 4096);
 
@@ -141,6 +147,7 @@ struct StubData {
   uint32_t user_dispatch;  // Whether threads turn on syscall user dispatch: PR_SYS_DISPATCH_ON, or 0.
   uint32_t pad2[7];
   alignas(64) uint8_t init_xstate[576];
+  uint8_t answers[256];  // Each is its index: the service thread has no memory of its own to write an errno from.
   sock_filter guest_filter[kMaxFilterLength];
   sock_filter service_filter[kMaxFilterLength];
   sock_fprog service_program;
@@ -151,6 +158,7 @@ static_assert(offsetof(StubData, guest_program) == DATA_GUEST_PROGRAM);
 static_assert(offsetof(StubData, rfbm) == DATA_RFBM);
 static_assert(offsetof(StubData, user_dispatch) == DATA_USER_DISPATCH);
 static_assert(offsetof(StubData, init_xstate) == DATA_INIT_XSTATE);
+static_assert(offsetof(StubData, answers) == DATA_ANSWERS);
 static_assert(sizeof(StubData) <= STUB_DATA_SIZE);
 
 // The guest can write to all of this at any time: the sentry reads each word once, and checks it.

@@ -55,6 +55,22 @@ GLOBAL(stub_service_begin):
   xor %r15d, %r15d
   xor %esp, %esp
 .Lservice_wait:
+  // An eventfd, whose value nobody looks at.
+  mov $STUB_FD_REQUESTS, %edi
+  movabs $STUB_SCRATCH, %rsi
+  mov $8, %edx
+  xor %eax, %eax  // read
+  syscall
+  cmp $-4, %rax  // EINTR.
+  je .Lservice_wait
+  movabs $STUB_REQUEST, %r13
+  mov REQUEST_SEQ(%r13), %eax
+  cmp %eax, %r15d
+  je .Lservice_end
+  mov %eax, %r15d
+  cmpl $0, REQUEST_FDS(%r13)
+  je 2f
+1:
   // The message header is in read-only memory: the kernel installs the descriptors, then fails with EFAULT when it
   // wants to store the lengths, and the guest can influence none of it.
   xor %edi, %edi
@@ -63,12 +79,8 @@ GLOBAL(stub_service_begin):
   mov $__NR_recvmsg, %eax
   syscall
   cmp $-4, %rax  // EINTR: nothing was taken from the queue.
-  je .Lservice_wait
-  movabs $STUB_REQUEST, %r13
-  mov REQUEST_SEQ(%r13), %eax
-  cmp %eax, %r15d
-  je .Lservice_end
-  mov %eax, %r15d
+  je 1b
+2:
   mov REQUEST_COUNT(%r13), %r14d
   add $REQUEST_OPS, %r13
   xor %ebp, %ebp
@@ -106,18 +118,19 @@ GLOBAL(stub_service_begin):
   dec %r14d
   jmp .Lservice_next
 .Lservice_answer:
-  // The answer is the length of the message: 1 plus the error.
-  xor %edi, %edi
-  movabs $STUB_CODE, %rsi
-  lea 1(%rbp), %edx
-  mov $0x4000, %r10d  // MSG_NOSIGNAL
-  xor %r8d, %r8d
-  xor %r9d, %r9d
-  mov $__NR_sendto, %eax
+  // The answer is a byte: the error, or 0.
+  mov $255, %eax
+  cmp %eax, %ebp
+  cmova %eax, %ebp
+  mov $STUB_FD_ANSWERS, %edi
+  movabs $(STUB_DATA + DATA_ANSWERS), %rsi
+  add %rbp, %rsi
+  mov $1, %edx
+  mov $__NR_write, %eax
   syscall
   jmp .Lservice_wait
 .Lservice_end:
-  // Woken without a request: the other end is closed.
+  // Woken without a request, which the sentry never does.
   xor %edi, %edi
   mov $__NR_exit_group, %eax
   syscall

@@ -42,8 +42,10 @@ Result<RefPtr<StubProcess>> StubProcess::Create(ZygoteProcess& zygote) {
 
 Result<void> StubProcess::Execute(uint32_t count, std::span<const int> fds) {
   if (dead()) return Errno(ESRCH);
+  if (!fds.empty()) TRY(SendFds(fds));
   page_->count = count;
-  // The message that follows orders these stores before the service thread's loads.
+  page_->fds = !fds.empty();
+  // The write that follows orders these stores before the service thread's loads.
   page_->seq = ++seq_;
 
   // The caller sleeps while the service thread works: on one CPU that is a switch, on two it is a wake-up each way.
@@ -51,44 +53,48 @@ Result<void> StubProcess::Execute(uint32_t count, std::span<const int> fds) {
     ConfineToCpu(pid_, cpu);
     service_cpu_ = cpu;
   }
+  // An eventfd and a pipe are the cheapest pair on one CPU: 2.8 us there and back, where two packets on a unix socket
+  // take 4.0 us.
+  const uint64_t one = 1;
+  CHECK(write(requests_.get(), &one, sizeof one) == sizeof one);
+  // No guest thread can write to the pipe, so this is the service thread's word. Its end shows that the stub is gone.
+  uint8_t answer;
+  ssize_t size;
+  do {
+    size = read(answers_.get(), &answer, 1);
+  } while (size < 0 && errno == EINTR);
+  if (size != 1) {
+    MarkDead();
+    return Errno(ESRCH);
+  }
+  if (answer != 0) return Errno(answer);
+  return {};
+}
 
+Result<void> StubProcess::SendFds(std::span<const int> fds) {
   char byte = 0;
   iovec iov = {&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxFds * sizeof(int))];
   msghdr message = {};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(fds.size_bytes());
-    memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
-  }
+  message.msg_control = control;
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(fds.size_bytes());
+  memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
   ssize_t size;
   do {
     size = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
   } while (size < 0 && errno == EINTR);
-  if (size < 0) {
-    const int error = errno;
-    if (error == EPIPE || error == ECONNRESET) MarkDead();
-    // EBADF and its like: the caller's descriptor, and the service thread has not heard of it.
-    --seq_;
-    return Errno(error == EPIPE || error == ECONNRESET ? ESRCH : error);
-  }
-  // No guest thread can write to the socket, so this is the service thread's word.
-  char answer[4096];
-  do {
-    size = recv(socket_.get(), answer, sizeof answer, 0);
-  } while (size < 0 && errno == EINTR);
-  if (size <= 0) {
-    MarkDead();
-    return Errno(ESRCH);
-  }
-  if (size > 1) return Errno(static_cast<int>(size) - 1);
-  return {};
+  if (size >= 0) return {};
+  const int error = errno;
+  // EBADF and its like are the caller's descriptor's, and the service thread has not heard of it.
+  if (error != EPIPE && error != ECONNRESET) return Errno(error);
+  MarkDead();
+  return Errno(ESRCH);
 }
 
 Result<void> StubProcess::Apply(std::span<const MapOp> ops, int memory_fd) {

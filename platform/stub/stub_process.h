@@ -65,11 +65,15 @@ class StubProcess final : public RefCounted {
         page_(zygote.control().request_page(slot)),
         pid_(spawned.pid),
         pidfd_(std::move(spawned.pidfd)),
-        socket_(std::move(spawned.socket)) {}
+        socket_(std::move(spawned.socket)),
+        requests_(std::move(spawned.requests)),
+        answers_(std::move(spawned.answers)) {}
   ~StubProcess() override { Destroy(); }
 
   // Has the service thread make `count` calls from the request page, with `fds` passed along.
   Result<void> Execute(uint32_t count, std::span<const int> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Puts descriptors where the next request finds them. EBADF, ETOOMANYREFS, ENOMEM; ESRCH.
+  Result<void> SendFds(std::span<const int> fds) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<ThreadArea*> NewArea() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   ZygoteProcess& zygote_;
@@ -77,7 +81,7 @@ class StubProcess final : public RefCounted {
   RequestPage* const page_;
   const int pid_;
   const UniqueFd pidfd_;
-  const UniqueFd socket_;
+  const UniqueFd socket_, requests_, answers_;
   std::atomic<bool> dead_{false};
 
   absl::Mutex mu_;

@@ -25,6 +25,7 @@ namespace caisson::stub {
 namespace {
 
 constexpr uint64_t kHwcap2Fsgsbase = 2;
+constexpr size_t kReplyFds = 4;
 constexpr size_t kTempStackSize = 0x4000;
 constexpr size_t kImageSize = STUB_CODE_SIZE + STUB_DATA_SIZE;
 
@@ -44,6 +45,7 @@ void FillData(PlatformKind kind, StubData& data) {
   data.user_dispatch = kind == PlatformKind::kSystrap ? PR_SYS_DISPATCH_ON : 0;
   std::vector<uint8_t> init = InitialXstate();
   memcpy(data.init_xstate, init.data(), sizeof data.init_xstate);
+  for (size_t i = 0; i < sizeof data.answers; ++i) data.answers[i] = static_cast<uint8_t>(i);
 
   auto install = [](const std::vector<sock_filter>& filter, sock_filter* to, size_t offset, sock_fprog& program) {
     memcpy(to, filter.data(), filter.size() * sizeof(sock_filter));
@@ -151,9 +153,9 @@ void LeaveRseq() {
 }
 
 // One message into `reply`; descriptors into `fds`. False: the other end is gone or talks nonsense.
-bool Receive(int channel, ZygoteReply& reply, UniqueFd (&fds)[2]) {
+bool Receive(int channel, ZygoteReply& reply, UniqueFd (&fds)[kReplyFds]) {
   iovec iov = {&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
+  alignas(cmsghdr) char control[CMSG_SPACE(kReplyFds * sizeof(int))];
   msghdr message = {};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
@@ -166,8 +168,8 @@ bool Receive(int channel, ZygoteReply& reply, UniqueFd (&fds)[2]) {
   if (size < 0) return false;
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    int received[2];
-    size_t count = std::min<size_t>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), 2);
+    int received[kReplyFds];
+    size_t count = std::min<size_t>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), kReplyFds);
     memcpy(received, CMSG_DATA(c), count * sizeof(int));
     for (size_t i = 0; i < count; ++i) fds[i].Reset(received[i]);
   }
@@ -196,7 +198,7 @@ Result<std::unique_ptr<ZygoteProcess>> ZygoteProcess::Start(PlatformKind kind, i
   theirs.Reset();
   std::unique_ptr<ZygoteProcess> zygote(new ZygoteProcess(kind, pid, std::move(ours), std::move(control)));
   ZygoteReply hello;
-  UniqueFd fds[2];
+  UniqueFd fds[kReplyFds];
   if (!Receive(zygote->channel_.get(), hello, fds)) {
     int status = 0;
     waitpid(pid, &status, WNOHANG);
@@ -216,15 +218,17 @@ Result<ZygoteProcess::Spawned> ZygoteProcess::Spawn(uint32_t slot) {
   ZygoteRequest request = {
       .kind = ZygoteRequest::kSpawn, .pid = 0, .request_offset = ControlMemory::RequestPageOffset(slot)};
   ZygoteReply reply;
-  UniqueFd fds[2];
+  UniqueFd fds[kReplyFds];
   {
     absl::MutexLock lock(&mu_);
     if (send(channel_.get(), &request, sizeof request, MSG_NOSIGNAL) != sizeof request) return Errno(ESRCH);
     if (!Receive(channel_.get(), reply, fds)) return Errno(ESRCH);
   }
   if (reply.pid < 0) return Errno(-reply.pid);
-  if (!fds[0].valid() || !fds[1].valid()) return Errno(EMFILE);
-  return Spawned{reply.pid, std::move(fds[0]), std::move(fds[1])};
+  for (const UniqueFd& fd : fds) {
+    if (!fd.valid()) return Errno(EMFILE);
+  }
+  return Spawned{reply.pid, std::move(fds[0]), std::move(fds[1]), std::move(fds[2]), std::move(fds[3])};
 }
 
 void ZygoteProcess::Reap(int pid) {

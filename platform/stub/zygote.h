@@ -24,7 +24,9 @@ class ZygoteProcess final : public Zygote {
   struct Spawned {
     int pid;
     UniqueFd pidfd;
-    UniqueFd socket;  // To the service thread.
+    UniqueFd socket;    // To the service thread, for descriptors.
+    UniqueFd requests;  // An eventfd that wakes it.
+    UniqueFd answers;   // A pipe from it: one byte for each request, an errno or 0.
   };
   // A new stub with request page `slot`. EAGAIN, ENOMEM: refused by the host; ESRCH: the zygote is gone.
   Result<Spawned> Spawn(uint32_t slot);

@@ -52,20 +52,22 @@ struct KernelSigaction {
   uint64_t handler, flags, restorer, mask;
 };
 
-// A reply, with up to two descriptors.
-INLINE long SendReply(int32_t pid, int fd1, int fd2) {
+// A reply, with the four descriptors of a stub, or (pidfd is negative) none.
+INLINE long SendReply(int32_t pid, int pidfd, int socket, int requests, int answers) {
   volatile ZygoteReply reply;
   reply.pid = pid;
   struct {
     uint64_t length;
     int32_t level, type;
-    int32_t fds[2];
+    int32_t fds[4];
   } volatile control;
   control.length = sizeof control;
   control.level = SOL_SOCKET;
   control.type = SCM_RIGHTS;
-  control.fds[0] = fd1;
-  control.fds[1] = fd2;
+  control.fds[0] = pidfd;
+  control.fds[1] = socket;
+  control.fds[2] = requests;
+  control.fds[3] = answers;
   volatile uint64_t iov[2];
   iov[0] = Address(&reply);
   iov[1] = sizeof reply;
@@ -74,19 +76,48 @@ INLINE long SendReply(int32_t pid, int fd1, int fd2) {
   message[1] = 0;
   message[2] = Address(iov);
   message[3] = 1;
-  message[4] = fd1 >= 0 ? Address(&control) : 0;
-  message[5] = fd1 >= 0 ? sizeof control : 0;
+  message[4] = pidfd >= 0 ? Address(&control) : 0;
+  message[5] = pidfd >= 0 ? sizeof control : 0;
   message[6] = 0;
   return Call(SYS_sendmsg, 0, Address(message), MSG_NOSIGNAL);
 }
 
-// In the new process: takes its place and enters the service thread. `socket` is its end.
-[[noreturn]] INLINE void BecomeStub(const ZygoteConfig* config, int socket, uint64_t request_offset) {
+// What ties a stub to the sentry.
+struct Ties {
+  int requests;    // An eventfd.
+  int answers[2];  // A pipe.
+  int sockets[2];  // The stub's is the second.
+};
+
+INLINE void CloseTies(const volatile Ties& ties) {
+  const volatile int* fds = &ties.requests;
+  for (int i = 0; i < 5; ++i) {
+    if (fds[i] >= 0) Call(SYS_close, fds[i]);
+  }
+}
+
+INLINE long MakeTies(volatile Ties& ties) {
+  volatile int* fds = &ties.requests;
+  for (int i = 0; i < 5; ++i) fds[i] = -1;
+  long r = Call(SYS_eventfd2, 0, 02000000 /* EFD_CLOEXEC */);
+  if (r < 0) return r;
+  ties.requests = static_cast<int>(r);
+  r = Call(SYS_pipe2, Address(ties.answers), 02000000 /* O_CLOEXEC */);
+  if (r == 0) r = Call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, Address(ties.sockets));
+  if (r < 0) CloseTies(ties);
+  return r;
+}
+
+// In the new process: takes its place and enters the service thread.
+[[noreturn]] INLINE void BecomeStub(const ZygoteConfig* config, const volatile Ties& ties, uint64_t request_offset) {
   if (Call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL) < 0) Exit(121);
   if (Call(SYS_getppid) != config->pid) Exit(122);
-  if (Call(SYS_dup2, socket, STUB_FD_SOCKET) < 0) Exit(123);
-  Call(SYS_close, 3);
-  Call(SYS_close, 4);
+  // The zygote has only 0, 1 and 2 open, so that these follow: the eventfd is in its place.
+  if (ties.requests != STUB_FD_REQUESTS || Call(SYS_dup2, ties.sockets[1], STUB_FD_SOCKET) < 0) Exit(123);
+  if (Call(SYS_dup2, ties.answers[1], STUB_FD_ANSWERS) < 0) Exit(125);
+  Call(SYS_close, 5);
+  Call(SYS_close, 6);
+  Call(SYS_close, 7);
   long r = Call(SYS_mmap, STUB_REQUEST, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, STUB_FD_CONTROL, request_offset);
   if (r < 0) Exit(124);
   asm volatile("jmp *%0" : : "r"(config->service_address) : "memory");
@@ -94,19 +125,18 @@ INLINE long SendReply(int32_t pid, int fd1, int fd2) {
 }
 
 INLINE void Spawn(const ZygoteConfig* config, uint64_t request_offset) {
-  volatile int sockets[2];
-  long r = Call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, Address(sockets));
+  volatile Ties ties;
+  long r = MakeTies(ties);
   if (r < 0) {
-    SendReply(static_cast<int32_t>(r), -1, -1);
+    SendReply(static_cast<int32_t>(r), -1, -1, -1, -1);
     return;
   }
   volatile int pidfd = -1;
   r = Call(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, Address(&pidfd));
-  if (r == 0) BecomeStub(config, sockets[1], request_offset);
-  SendReply(static_cast<int32_t>(r), r < 0 ? -1 : pidfd, sockets[0]);
+  if (r == 0) BecomeStub(config, ties, request_offset);
+  SendReply(static_cast<int32_t>(r), r < 0 ? -1 : pidfd, ties.sockets[0], ties.requests, ties.answers[0]);
   if (r > 0) Call(SYS_close, pidfd);
-  Call(SYS_close, sockets[0]);
-  Call(SYS_close, sockets[1]);
+  CloseTies(ties);
 }
 
 }  // namespace
@@ -149,7 +179,7 @@ IN_ZYGOTE void ZygoteLoop(ZygoteConfig* config) {
   }
   const StubData* data = reinterpret_cast<const StubData*>(STUB_DATA);
   if (Call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, Address(&data->service_program)) < 0) Exit(117);
-  if (SendReply(0, -1, -1) < 0) Exit(118);
+  if (SendReply(0, -1, -1, -1, -1) < 0) Exit(118);
 
   for (;;) {
     volatile ZygoteRequest request;

@@ -35,7 +35,8 @@ struct ZygoteRequest {
   uint64_t request_offset;   // kSpawn: of its request page in the control file.
 };
 
-// Answer to kSpawn, with the stub's pidfd and the sentry's end of its socket attached; and once at start (pid 0).
+// Answer to kSpawn, with the stub's pidfd, the sentry's end of its socket, its eventfd for requests and the sentry's end
+// of the pipe of its answers attached; and once at start (pid 0).
 struct ZygoteReply {
   int32_t pid;  // Or a negative errno, without descriptors.
 };
