@@ -140,7 +140,7 @@ absl::StatusOr<UniqueFd> EnterProcFd() {
   return fd;
 }
 
-absl::StatusOr<UniqueFd> EnterEmptyRoot(std::vector<GoferMount>& mounts) {
+absl::StatusOr<UniqueFd> EnterEmptyRoot(std::vector<GoferMount>& mounts, bool own_namespaces) {
   constexpr int kNamespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
   bool privileged = GetCapabilities().effective & CapabilityBit(CAP_SYS_ADMIN);
   if (!privileged) {
@@ -153,7 +153,7 @@ absl::StatusOr<UniqueFd> EnterEmptyRoot(std::vector<GoferMount>& mounts) {
   }
   UniqueFd proc_fd = CloneTree(AT_FDCWD, "/proc/self/fd", 0);
   if (!proc_fd.valid()) return HostError("cloning /proc/self/fd");
-  if (privileged && unshare(kNamespaces) < 0) return HostError("making namespaces");
+  if (privileged && !own_namespaces && unshare(kNamespaces) < 0) return HostError("making namespaces");
   if (absl::Status s = PivotToEmptyRoot(); !s.ok()) return s;
   if (fchdir(proc_fd.get()) < 0) return HostError("entering /proc/self/fd");
   return proc_fd;

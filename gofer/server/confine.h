@@ -15,7 +15,8 @@ namespace caisson::gofer {
 // the mount, in which ".." ends at the root and which is read-only and without devices in the host kernel's eyes too.
 // Returns /proc/self/fd, likewise detached, and makes it the working directory. Needs CAP_SYS_ADMIN, or that the host
 // lets everybody make user namespaces.
-absl::StatusOr<UniqueFd> EnterEmptyRoot(std::vector<GoferMount>& mounts);
+// `own_namespaces`: it has such namespaces already, all mounts included, and makes none.
+absl::StatusOr<UniqueFd> EnterEmptyRoot(std::vector<GoferMount>& mounts, bool own_namespaces);
 
 // Opens /proc/self/fd and makes it the working directory, without leaving the caller's namespaces.
 absl::StatusOr<UniqueFd> EnterProcFd();

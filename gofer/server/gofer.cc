@@ -127,7 +127,8 @@ absl::Status Confine(const GoferOptions& options, std::vector<GoferMount>& mount
   if (options.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
     return absl::InternalError("gofer: setting the parent-death signal");
   }
-  absl::StatusOr<UniqueFd> entered = options.skip_namespaces_for_test ? EnterProcFd() : EnterEmptyRoot(mounts);
+  absl::StatusOr<UniqueFd> entered =
+      options.skip_namespaces_for_test ? EnterProcFd() : EnterEmptyRoot(mounts, options.own_namespaces);
   if (!entered.ok()) return entered.status();
   proc_fd = std::move(*entered);
   std::vector<int> keep = {options.socket_fd, options.log_fd, proc_fd.get()};

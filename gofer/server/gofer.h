@@ -27,6 +27,9 @@ struct GoferOptions {
   std::vector<GoferMount> mounts;  // The sentry names them by index.
   int log_fd = -1;                 // Where the process log goes (InitLog was called with it); kept open. -1: none.
   bool die_with_parent = true;     // PR_SET_PDEATHSIG, SIGKILL. False where the parent is short-lived.
+  // It was started in mount, IPC, UTS and network namespaces that are not the host's, and no one's who could be reached
+  // through them: making others (a network namespace takes milliseconds) would gain nothing.
+  bool own_namespaces = false;
   // For tests of the protocol in a process that must go on unconfined afterwards: skips namespaces and the empty root.
   bool skip_namespaces_for_test = false;
 };

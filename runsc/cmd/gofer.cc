@@ -15,6 +15,7 @@ namespace {
 constexpr FlagSpec kFlags[] = {
     {"socket-fd", 0, FlagKind::kInt, "-1", "the connection to the sentry"},
     {"mount", 0, FlagKind::kList, "", "FD[:ro][:connect][:bind], a root"},
+    {"own-namespaces", 0, FlagKind::kBool, "", "no namespace of this process is the host's"},
     {"log-fd", 0, FlagKind::kInt, "-1", "the log"},
     {"log-json", 0, FlagKind::kBool, "", "the log is JSON"},
 };
@@ -38,6 +39,7 @@ absl::StatusOr<int> RunGofer(const Invocation& invocation) {
   options.socket_fd = static_cast<int>(flags.Int("socket-fd"));
   if (options.socket_fd < 3) return ErrorF("gofer is started by runsc itself");
   prctl(PR_SET_NAME, "runsc-gofer");  // Executed by descriptor, it would be named by its number.
+  options.own_namespaces = flags.Bool("own-namespaces");
   options.log_fd = static_cast<int>(flags.Int("log-fd"));
   InitLog(options.log_fd, flags.Bool("log-json") ? LogFormat::kJson : LogFormat::kText, LogLevel::kWarning, "gofer");
   for (const std::string& mount : flags.List("mount")) options.mounts.push_back(OK_OR_RETURN(ParseMount(mount)));

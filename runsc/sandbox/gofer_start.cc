@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "runsc/sandbox/init.h"
+#include "runsc/sandbox/namespaces.h"
 
 namespace caisson {
 namespace {
@@ -36,6 +37,14 @@ pid_t CloneProcess(uint64_t flags) {
     if (bind_uds) mount += ":bind";
     arguments.push_back(std::move(mount));
     fds.push_back(fd);
+  }
+  // The sentry's empty network namespace is as good as one of its own; one that was joined, or that hooks may have put
+  // something into, is not. The mount namespace is ours alone (StartGofer), those of IPC and UTS are always new.
+  const NamespacePlan& plan = *context.namespaces;
+  const HooksSpec& hooks = context.options->spec->hooks;
+  const bool hooked = !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty();
+  if (!hooked && ((plan.clone_flags | static_cast<uint64_t>(plan.unshare_flags)) & CLONE_NEWNET)) {
+    arguments.push_back("--own-namespaces");
   }
   if (context.log_fd >= 0) {
     arguments.push_back("--log-fd=" + std::to_string(context.log_fd));
