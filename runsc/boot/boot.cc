@@ -83,6 +83,10 @@ uint64_t HostMemoryBytes() {
   return sysinfo(&info) == 0 ? static_cast<uint64_t>(info.totalram) * info.mem_unit : uint64_t{8} << 30;
 }
 
+// What guests may use of the sandbox's limit: the host counts our own memory too, and page tables, and would end a process
+// of its choice where we can still end the one that asks.
+uint64_t GuestMemoryBytes(uint64_t limit) { return limit - std::min(limit / 4, (uint64_t{8} << 20) + limit / 32); }
+
 int GuestCpuCount(const proto::BootConfig& config) {
   int host = std::max(1u, std::thread::hardware_concurrency());
   double limit = config.cgroup().cpus();
@@ -175,7 +179,8 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   if (!status.ok()) return sync.Fail(std::string(status.message()));
 
   const uint64_t memory_limit = config.cgroup().memory_limit_bytes() ? config.cgroup().memory_limit_bytes() : host_memory;
-  Result<RefPtr<MemoryFile>> memory_file = MemoryFile::New(memory_fd.get(), memory_limit);
+  Result<RefPtr<MemoryFile>> memory_file = MemoryFile::New(
+      memory_fd.get(), config.cgroup().memory_limit_bytes() ? GuestMemoryBytes(memory_limit) : host_memory);
   if (!memory_file.ok()) return sync.Fail(std::string("mapping the memory file: ") + strerror(memory_file.error().code()));
   Result<std::unique_ptr<Platform>> platform = Platform::New(kind, std::move(*zygote), memory_fd.get());
   if (!platform.ok()) return sync.Fail(std::string("starting the platform: ") + strerror(platform.error().code()));

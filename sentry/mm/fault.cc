@@ -162,7 +162,10 @@ Result<MemoryManagerImpl::Presence> MemoryManagerImpl::MakePresent(Range bounds,
   auto it = pmas_.Find(page);
   if (it == pmas_.end()) {
     if (vma.mappable) return Presence::kNeedsTranslation;
+    // Near the limit only what is touched is backed: what is handed out ahead is used without asking, and then it would
+    // be the host that is out of memory.
     uint64_t unit = AnonymousWindow(bounds.end - bounds.start);
+    for (const uint64_t room = memory_file_->Room(); unit > abi::kPageSize && unit > room / kShareOfRoom;) unit /= 2;
     for (;;) {
       Range window{std::max(bounds.start, AlignDown(page, unit)), std::min(bounds.end, AlignDown(page, unit) + unit)};
       Result<void> allocated = AllocateAnonymous(vma, window);
@@ -238,6 +241,11 @@ Result<void> MemoryManagerImpl::BreakCopyOnWrite(Range bounds, const Vma& vma, P
   if (was_mapped) {
     pma.unsettled = true;
     change.unsettled = {window.start, window.end};
+  }
+  constexpr int kMostTold = 6;
+  if (parent_stores_ && told_stores_ < kMostTold) {
+    ++told_stores_;
+    parent_stores_->Add({window.start, window.end});
   }
   next_copy_ = window.end;
   copy_bytes_ = size;

@@ -49,6 +49,31 @@ void MemoryManagerImpl::DropEverything() {
   });
 }
 
+void FirstStores::Add(Piece piece) {
+  absl::MutexLock lock(&mutex_);
+  std::erase_if(pieces_, [&](const Piece& old) { return old.start < piece.end && piece.start < old.end; });
+  pieces_.push_back(piece);
+  uint64_t bytes = 0;
+  size_t kept = 0;
+  while (kept < pieces_.size()) {
+    const Piece& latest = pieces_[pieces_.size() - 1 - kept];
+    bytes += latest.end - latest.start;
+    if (bytes > kHotBytes) break;
+    ++kept;
+  }
+  pieces_.erase(pieces_.begin(), pieces_.end() - kept);
+}
+
+std::vector<FirstStores::Piece> FirstStores::Get() {
+  std::vector<Piece> pieces;
+  {
+    absl::MutexLock lock(&mutex_);
+    pieces = pieces_;
+  }
+  std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.start < b.start; });
+  return pieces;
+}
+
 Result<Pma> MemoryManagerImpl::CopyHotPages(const Pma& pma, uint64_t length) {
   FileRange pages = TRY(memory_file_->Allocate(length, MemoryFile::AllocateOptions{.will_overwrite = true}));
   uint8_t* to = memory_file_->Pointer(pages.offset);
@@ -65,6 +90,7 @@ Result<Pma> MemoryManagerImpl::CopyHotPages(const Pma& pma, uint64_t length) {
 Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
   RefPtr<AddressSpace> space = TRY(platform_.NewAddressSpace());
   auto child = MakeRef<MemoryManagerImpl>(platform_, memory_file_, std::move(space));
+  child->parent_stores_ = child_stores_;
   // Nobody else knows the child yet; its locks are taken for form's sake.
   absl::MutexLock mapping_lock(&mapping_mutex_);
   absl::MutexLock child_mapping_lock(&child->mapping_mutex_);
@@ -94,7 +120,12 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
     for (const Range& range : wiped) pmas_.Isolate(range.start, range.end);
     auto skip = wiped.begin();
     // Only while nobody else runs here: the child is to get the memory of one moment.
-    uint64_t hot_bytes = users_.load(std::memory_order_relaxed) > 1 ? kHotBytes + 1 : 0;
+    const bool alone = users_.load(std::memory_order_relaxed) <= 1;
+    std::vector<FirstStores::Piece> stores;
+    if (alone) stores = child_stores_->Get();
+    for (const FirstStores::Piece& piece : stores) pmas_.Isolate(piece.start, piece.end);
+    auto store = stores.begin();
+    uint64_t hot_bytes = alone ? 0 : kHotBytes + 1;
     auto is_hot = [](const Pma& pma) {
       return pma.owned && pma.writable && !pma.unsettled && pma.mapped != -1 && (pma.mapped & PROT_WRITE);
     };
@@ -105,9 +136,13 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
       while (skip != wiped.end() && skip->end <= it->first) ++skip;
       if (skip != wiped.end() && skip->start <= it->first) continue;
       Pma& pma = it->second.value;
-      if (hot_bytes <= kHotBytes && is_hot(pma)) {
+      while (store != stores.end() && store->end <= it->first) ++store;
+      const bool stored_first = store != stores.end() && store->start <= it->first && pma.owned && !pma.unsettled;
+      if ((hot_bytes <= kHotBytes && is_hot(pma)) || stored_first) {
         if (Result<Pma> copy = CopyHotPages(pma, it->second.end - it->first); copy.ok()) {
           copy->mapped = -1;
+          copy->cow = false;
+          copy->writable = true;
           child->pmas_.Insert(it->first, it->second.end, std::move(*copy));
           continue;
         }
@@ -124,6 +159,7 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
     }
     child->pending_ = true;
     for (const Range& range : wiped) pmas_.MergeAround(range.start, range.end);
+    for (const FirstStores::Piece& piece : stores) pmas_.MergeAround(piece.start, piece.end);
   }
   // From here on the parent's stub cannot store to what both now have. A stub that is gone cannot either.
   Result<void> applied = Apply(change);

@@ -67,7 +67,8 @@ Result<uint64_t> MemoryManagerImpl::Mmap(const MmapRequest& request, const Memor
     TRY(CheckExpand(length - replaced, vma.IsData() && replaced == 0, limits));
     if (fixed && replaced != 0) TRY(CheckMapCount(2));
 
-    const bool eager = !vma.mappable && vma.IsData() && length <= kEagerBytes;
+    const bool eager = !vma.mappable && vma.IsData() && length <= kEagerBytes &&
+                       length <= memory_file_->Room() / kShareOfRoom;
     Vma copy = vma;
     const bool is_file = static_cast<bool>(vma.mappable);
     bool replaces = fixed && RemoveVmas(range, change);
@@ -148,7 +149,7 @@ Result<uint64_t> MemoryManagerImpl::Brk(uint64_t address, const MemoryLimits& li
     InsertVma({old_end, new_end}, std::move(vma));
     layout_.brk = address;
     grown = {old_end, new_end};
-    if (length <= kEagerBytes) {
+    if (length <= kEagerBytes && length <= memory_file_->Room() / kShareOfRoom) {
       absl::MutexLock space_lock(&space_mutex_);
       {
         absl::MutexLock pma_lock(&pma_mutex_);

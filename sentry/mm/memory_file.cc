@@ -66,6 +66,10 @@ class MemoryFileImpl final : public MemoryFile {
   void IncRef(FileRange range) override;
   void DecRef(FileRange range) override;
   bool HasOneRef(FileRange range) override;
+  uint64_t Room() override {
+    absl::MutexLock lock(&mutex_);
+    return limit_ - std::min(limit_, allocated_bytes_);
+  }
   Result<FileRange> Allocate(uint64_t length, bool huge_aligned) override {
     return Allocate(length, AllocateOptions{.huge_aligned = huge_aligned});
   }
@@ -199,7 +203,7 @@ bool MemoryFileImpl::Charge(uint64_t length) {
   absl::MutexLock lock(&mutex_);
   if (committed_estimate_ + length > limit_) {
     struct stat st {};
-    if (fstat(fd_, &st) == 0) committed_estimate_ = static_cast<uint64_t>(st.st_blocks) * 512;
+    if (HostFstat(fd_, &st) == 0) committed_estimate_ = static_cast<uint64_t>(st.st_blocks) * 512;
     if (committed_estimate_ + length > limit_) return false;
   }
   committed_estimate_ += length;

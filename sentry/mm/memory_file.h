@@ -49,6 +49,8 @@ class MemoryFile : public BackingFile {
     uint64_t hint = 0;
   };
   virtual Result<FileRange> Allocate(uint64_t length, const AllocateOptions& options) = 0;
+  // How much more may be handed out before it, once all of it is touched, exceeds the limit.
+  virtual uint64_t Room() = 0;
   // Never null for an allocated range; the address is stable for the life of the sandbox.
   virtual uint8_t* Pointer(uint64_t offset) = 0;
   // Gives the host memory behind the range back; it reads as zeros again. References are kept.

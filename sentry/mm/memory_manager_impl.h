@@ -29,6 +29,8 @@ inline constexpr uint64_t kStackGuardGap = 256 * abi::kPageSize;
 inline constexpr size_t kMaxMapCount = 65530;  // vm.max_map_count
 // Private anonymous mappings up to this are backed and mapped into the stub by mmap itself: they are touched at once.
 inline constexpr uint64_t kEagerBytes = 1 << 20;
+// No more than this part of the memory that is left is backed ahead of its use.
+inline constexpr uint64_t kShareOfRoom = 8;
 // How much a fault brings in around the address.
 inline constexpr uint64_t kFaultWindow = 2 << 20;
 inline constexpr uint64_t kFaultAround = 64 << 10;
@@ -38,6 +40,21 @@ inline constexpr uint64_t kLargestCopy = 64 << 10;   // through memory in order.
 // A fork copies what has been written since the fork before at once, if it is no more than this: both sides are about to
 // write there again, and neither then faults.
 inline constexpr uint64_t kHotBytes = 64 << 10;
+
+// Where the children of an mm store first, as far as they had to copy for it: told by them, used by the next fork.
+class FirstStores final : public RefCounted {
+ public:
+  struct Piece {
+    uint64_t start, end;
+  };
+  void Add(Piece piece);
+  // In address order, disjoint, kHotBytes at most.
+  std::vector<Piece> Get();
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<Piece> pieces_ ABSL_GUARDED_BY(mutex_);  // The latest last.
+};
 
 class MemoryManagerImpl final : public MemoryManager {
  public:
@@ -247,6 +264,9 @@ class MemoryManagerImpl final : public MemoryManager {
   PmaMap pmas_ ABSL_GUARDED_BY(pma_mutex_);  // Written with space_mutex_ held too.
   uint64_t invalidations_ ABSL_GUARDED_BY(pma_mutex_) = 0;
   bool pending_ ABSL_GUARDED_BY(pma_mutex_) = false;  // Pages were added that wait for the next fault to be mapped.
+  const RefPtr<FirstStores> child_stores_ = MakeRef<FirstStores>();
+  RefPtr<FirstStores> parent_stores_;  // Where the first copies of this mm are told. Immutable once forked; may be null.
+  int told_stores_ ABSL_GUARDED_BY(pma_mutex_) = 0;  // How many were.
   uint64_t next_copy_ ABSL_GUARDED_BY(pma_mutex_) = 0;  // Where the last copy on write ended,
   uint64_t copy_bytes_ ABSL_GUARDED_BY(pma_mutex_) = kSmallestCopy;  // and how much it took.
   uint64_t last_idle_fault_ ABSL_GUARDED_BY(pma_mutex_) = 0;  // Page that faulted although it was mapped,

@@ -120,6 +120,34 @@ TEST_F(MmTest, ForkCopiesOnWrite) {
   EXPECT_LE(guest_->faults - faults, 4);
 }
 
+// What was written since the last fork is copied at once, and so is what earlier children wrote to first.
+TEST_F(MmTest, ForkCopiesAtOnceWhatIsWrittenToNext) {
+  uint64_t hot = Anon(4 * kPage);
+  guest_->Store(hot, 1);
+  RefPtr<MemoryManager> first = mm_->Fork().value();
+  first->MapPending();
+  FakeGuest child(*first);
+  const int faults = guest_->faults;
+  EXPECT_EQ(guest_->Store(hot, 2), 0);
+  EXPECT_EQ(child.Load(hot), 1);
+  EXPECT_EQ(child.Store(hot + kPage, 3), 0);
+  EXPECT_EQ(guest_->Load(hot + kPage), 0);
+  EXPECT_EQ(guest_->faults, faults);
+  EXPECT_EQ(child.faults, 0);
+
+  uint64_t large = Anon(256 * kPage);
+  guest_->Store(large + 100 * kPage, 4);
+  for (int i = 0; i < 3; ++i) {
+    RefPtr<MemoryManager> later = mm_->Fork().value();
+    later->MapPending();
+    FakeGuest guest(*later);
+    EXPECT_EQ(guest.Store(large + 100 * kPage, 5 + i), 0);
+    EXPECT_EQ(guest.faults, i == 0 ? 1 : 0);
+    EXPECT_EQ(guest.Load(large + 100 * kPage), 5 + i);
+    EXPECT_EQ(guest_->Load(large + 100 * kPage), 4);
+  }
+}
+
 TEST_F(MmTest, ForkOfForksKeepsGenerationsApart) {
   uint64_t a = Anon(64 * kPage);
   std::vector<RefPtr<MemoryManager>> mms{mm_};
