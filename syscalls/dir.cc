@@ -50,6 +50,7 @@ Result<size_t> DoGetdents(Task& task, Fd fd, uint64_t buffer, unsigned count, bo
   if (!inode.IsDirectory()) return Errno(ENOTDIR);
   DirentBuffer out(std::min<size_t>(count, kMaxBytes), is64);
   {
+    absl::MutexLock serial(&file->getdents_mutex());
     absl::ReaderMutexLock lock(&inode.mutex());
     if (file->path().dentry->IsUnlinked()) return Errno(ENOENT);
     TRY(file->Getdents(task, out));

@@ -40,8 +40,12 @@ Result<int> DoOpen(Task& task, Fd dirfd, UserString user_path, OpenRequest reque
   std::string path = TRY(task.CopyInPath(user_path));
   WalkContext walk = TRY(WalkFor(task, dirfd, path));
   request.umask = task.fs().umask();
+  // The number first: a file must not be made, or emptied, for a descriptor that there is no room for.
+  FdReservation fds = TRY(FdReservation::Reserve(task, 1));
   RefPtr<File> file = TRY(task.vfs().Open(walk, path, request));
-  return task.InstallFd(std::move(file), request.flags & O_CLOEXEC);
+  const int fd = fds[0];
+  fds.Commit(0, std::move(file), request.flags & O_CLOEXEC);
+  return fd;
 }
 
 // open(2) and openat(2) ignore what they do not know.

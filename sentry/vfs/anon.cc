@@ -94,6 +94,12 @@ VfsPath VfsImpl::AnonInodePath(RefPtr<Inode> inode, std::string_view name) {
   return VfsPath(anon.mount, anon.fs->dentries().NewDetached(std::move(inode), name, false));
 }
 
+RefPtr<Mount> VfsImpl::ShmMount(absl::FunctionRef<RefPtr<Filesystem>()> make) {
+  absl::MutexLock lock(&shm_mutex_);
+  if (!shm_) shm_ = NewMount(make(), 0, "tmpfs");
+  return shm_;
+}
+
 VfsPath VfsImpl::DetachedPath(RefPtr<Inode> inode, std::string_view name) {
   RefPtr<Filesystem> fs(&inode->fs());
   DentryTree& tree = fs->dentries();

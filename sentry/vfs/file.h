@@ -65,7 +65,9 @@ class File : public RefCounted {
   int64_t position() const;
   void set_position(int64_t position);
 
-  virtual Result<void> Getdents(Task& task, DirentSink& sink) { return Errno(ENOTDIR); }  // From position() on.
+  // From position() on. The caller holds getdents_mutex(), and below it the inode's mutex at least shared.
+  virtual Result<void> Getdents(Task& task, DirentSink& sink) { return Errno(ENOTDIR); }
+  absl::Mutex& getdents_mutex() { return getdents_mutex_; }
 
   // --- Readiness. Current events of `mask` (always with EPOLLHUP and EPOLLERR where they hold).
   virtual EventMask Poll(EventMask mask) { return mask & (kEventIn | kEventOut); }
@@ -125,6 +127,7 @@ class File : public RefCounted {
   std::atomic<bool> has_locks_{false};
   mutable absl::Mutex position_mutex_;  // f_pos_lock. Above the inode's mutex.
   int64_t position_ ABSL_GUARDED_BY(position_mutex_) = 0;
+  absl::Mutex getdents_mutex_;  // One reader of a directory's description at a time. Above the inode's mutex.
   std::atomic<AsyncOwner*> async_owner_{nullptr};
   std::atomic<ReleaseHook*> release_hook_{nullptr};
 };

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "sentry/base/refs.h"
 #include "sentry/base/result.h"
 #include "sentry/kernel/credentials.h"
@@ -113,7 +114,10 @@ class Vfs {
   virtual VfsPath AnonPath(std::string_view name, uint32_t mode, const Credentials* creds = nullptr) = 0;
   // The same for an inode of the caller's (host descriptors); `name` as above, without a trailing ':' shown as it is.
   virtual VfsPath AnonInodePath(RefPtr<Inode> inode, std::string_view name) = 0;
-  // A path for an inode that lives nowhere in the tree (memfd, O_TMPFILE): shown as `name` + " (deleted)".
+  // The kernel's own mount for files that have contents and no name (Linux's shm_mnt: memfds); `make` makes its file
+  // system when it is first asked for.
+  virtual RefPtr<Mount> ShmMount(absl::FunctionRef<RefPtr<Filesystem>()> make) = 0;
+  // A path for an inode that lives nowhere in the tree (a namespace): shown as `name` + " (deleted)".
   virtual VfsPath DetachedPath(RefPtr<Inode> inode, std::string_view name) = 0;
 };
 

@@ -72,6 +72,7 @@ class VfsImpl final : public Vfs {
   // anon.cc
   VfsPath AnonPath(std::string_view name, uint32_t mode, const Credentials* creds) override;
   VfsPath AnonInodePath(RefPtr<Inode> inode, std::string_view name) override;
+  RefPtr<Mount> ShmMount(absl::FunctionRef<RefPtr<Filesystem>()> make) override;
   VfsPath DetachedPath(RefPtr<Inode> inode, std::string_view name) override;
 
  private:
@@ -98,6 +99,8 @@ class VfsImpl final : public Vfs {
   Kernel& kernel_;
   MountTree mounts_;
   AnonMount pipes_, sockets_, others_;
+  absl::Mutex shm_mutex_;
+  RefPtr<Mount> shm_ ABSL_GUARDED_BY(shm_mutex_);
 };
 
 // create.cc. What a new inode of `mode` in `directory` starts with (inode_init_owner, mode_strip_sgid).
