@@ -2,6 +2,7 @@
 
 #include <linux/magic.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -39,7 +40,8 @@ RefPtr<StaticDirectory> NewCpuDirectory(Filesystem& fs, int cpus) {
   return directory;
 }
 
-RefPtr<StaticDirectory> NewNodeDirectory(Filesystem& fs, int cpus, uint64_t memory_bytes) {
+RefPtr<StaticDirectory> NewNodeDirectory(Filesystem& fs, Kernel& kernel) {
+  const int cpus = kernel.options().cpu_count;
   RefPtr<StaticDirectory> directory = NewDirectory(fs);
   for (const char* name : {"online", "possible", "has_cpu", "has_memory", "has_normal_memory"}) {
     directory->Add(name, NewConstantText(fs, "0\n"));
@@ -47,7 +49,16 @@ RefPtr<StaticDirectory> NewNodeDirectory(Filesystem& fs, int cpus, uint64_t memo
   RefPtr<StaticDirectory> node = NewDirectory(fs);
   node->Add("cpulist", NewConstantText(fs, CpuList(cpus)));
   node->Add("distance", NewConstantText(fs, "10\n"));
-  node->Add("meminfo", NewConstantText(fs, "Node 0 MemTotal:       " + std::to_string(memory_bytes >> 10) + " kB\n"));
+  // libnuma warns where it does not find both total and free.
+  node->Add("meminfo", NewText(fs, 0444, [&kernel]() -> Result<std::string> {
+              const uint64_t total = kernel.options().total_memory_bytes;
+              const uint64_t used = std::min(kernel.memory_file()->usage().committed_bytes, total);
+              std::string out;
+              for (auto [name, bytes] : {std::pair("MemTotal: ", total), {"MemFree:  ", total - used}, {"MemUsed:  ", used}}) {
+                out += std::string("Node 0 ") + name + "      " + std::to_string(bytes >> 10) + " kB\n";
+              }
+              return out;
+            }));
   directory->Add("node0", std::move(node));
   return directory;
 }
@@ -85,7 +96,7 @@ Result<RefPtr<Filesystem>> NewSysfs(Kernel& kernel, const MountData&) {
 
   RefPtr<StaticDirectory> system = NewDirectory(*fs);
   system->Add("cpu", NewCpuDirectory(*fs, cpus));
-  system->Add("node", NewNodeDirectory(*fs, cpus, kernel.options().total_memory_bytes));
+  system->Add("node", NewNodeDirectory(*fs, kernel));
   RefPtr<StaticDirectory> virtual_net = NewDirectory(*fs);
   virtual_net->Add("lo", NewLoopbackInterface(*fs));
   RefPtr<StaticDirectory> virtual_devices = NewDirectory(*fs);
