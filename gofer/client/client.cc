@@ -282,21 +282,32 @@ Result<void> GoferClient::Fsync(const GoferHandle& node, bool data_only) {
   return call.ExpectFds(0);
 }
 
-Result<GoferDirectoryPage> GoferClient::ReadDirectory(const GoferHandle& directory, uint64_t cookie,
+Result<GoferDirectoryPage> GoferClient::ReadDirectory(const GoferHandle& from,
+                                                      std::span<const std::string_view> names, uint64_t cookie,
                                                       bool attributes) {
-  uint64_t id = TRY(Impl::IdOf(*this, directory));
+  if (names.size() > kMaxWalk) return Errno(EINVAL);
+  uint64_t id = TRY(Impl::IdOf(*this, from));
+  for (std::string_view name : names) TRY(Impl::CheckName(name));
   Call call(impl_->connection, Op::kReadDirectory);
-  call.request().Put(
-      gofer::ReadDirectoryRequest{.directory = id, .cookie = cookie, .attributes = attributes, .zero = 0});
+  call.request().Put(gofer::ReadDirectoryRequest{.directory = id,
+                                                 .cookie = cookie,
+                                                 .attributes = attributes,
+                                                 .names = static_cast<uint32_t>(names.size())});
+  for (std::string_view name : names) call.request().PutString(name);
   Reader answer = TRY(call.Send());
   TRY(call.ExpectFds(0));
   gofer::ReadDirectoryReply reply;
   if (!answer.Get(reply) || reply.end > 1 || reply.next > INT64_MAX) return call.Malformed();
   GoferDirectoryPage page;
+  for (size_t i = 0; i < names.size(); ++i) {
+    page.nodes.push_back(TRY(Impl::ReadNode(*this, call, answer)));
+    if (!S_ISDIR(page.nodes.back().attr.mode)) return call.Malformed();
+  }
   page.next = reply.next;
   page.end = reply.end;
   // A page that neither ends nor goes on would be asked for for ever.
   if (!page.end && page.next == cookie) return call.Malformed();
+  page.entries.reserve(std::min<size_t>(reply.count, answer.size() / sizeof(gofer::DirentHeader)));
   for (uint32_t i = 0; i < reply.count; ++i) {
     gofer::DirentHeader header;
     std::string_view name;

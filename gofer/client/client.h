@@ -139,6 +139,7 @@ struct GoferDirent {
 };
 
 struct GoferDirectoryPage {
+  std::vector<GoferNode> nodes;  // One for each name that led here.
   std::vector<GoferDirent> entries;
   uint64_t next = 0;  // Cookie for the next page.
   bool end = false;   // Nothing follows.
@@ -201,8 +202,10 @@ class GoferClient final : public RefCounted {
   Result<GoferStatfs> Statfs(const GoferHandle& node);
 
   // A page of a directory from `cookie` (0: its start), without "." and "..". A page is at most 64 KiB on the wire.
-  // With `attributes` each entry brings its attributes, but no handle.
-  Result<GoferDirectoryPage> ReadDirectory(const GoferHandle& directory, uint64_t cookie, bool attributes);
+  // With `attributes` each entry brings its attributes, but no handle. The directory is the one that `names`, none or up
+  // to kMaxWalk, lead to from `from`, as in Walk; ENOTDIR: it is none.
+  Result<GoferDirectoryPage> ReadDirectory(const GoferHandle& from, std::span<const std::string_view> names,
+                                           uint64_t cookie, bool attributes);
 
   // Names are checked by the host; those outside user.*, security.*, system.posix_acl_*, trusted.* are EOPNOTSUPP.
   Result<std::string> GetXattr(const GoferHandle& node, std::string_view name);  // ENODATA.

@@ -186,7 +186,7 @@ TEST(ClientTest, MalformedDirectories) {
     writer.PutString(name);
     bytes.resize(writer.used());
     Lie lie(Op::kReadDirectory, bytes);
-    return lie.client->ReadDirectory(lie.root.handle, 0, false).error_code();
+    return lie.client->ReadDirectory(lie.root.handle, {}, 0, false).error_code();
   };
   EXPECT_EQ(page(1, 5, 0, "fine"), 0);
   EXPECT_EQ(page(1, 0, 0, "again-and-again"), EIO);

@@ -175,7 +175,7 @@ void AskSomething(GoferClient& client, const GoferHandle& handle, uint32_t op) {
       (void)client.Statfs(handle);
       break;
     case Op::kReadDirectory:
-      (void)client.ReadDirectory(handle, 0, true);
+      (void)client.ReadDirectory(handle, {}, 0, true);
       break;
     case Op::kGetXattr:
       (void)client.GetXattr(handle, "user.a");

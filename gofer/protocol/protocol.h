@@ -188,13 +188,14 @@ struct StatfsReply {
   uint64_t name_length, fragment_size, flags;
 };
 
-struct ReadDirectoryRequest {
+struct ReadDirectoryRequest {  // Followed by `names` names, which lead from `directory` to the one that is read.
   uint64_t directory;
   uint64_t cookie;
   uint32_t attributes;  // 0 or 1.
-  uint32_t zero;
+  uint32_t names;       // At most kMaxWalkNames.
 };
-struct ReadDirectoryReply {  // Followed by `count` entries: DirentHeader, name, Attr if has_attr.
+// Followed by a Node for each name, then `count` entries: DirentHeader, name, Attr if has_attr.
+struct ReadDirectoryReply {
   uint64_t next;
   uint32_t count;
   uint32_t end;

@@ -1,12 +1,14 @@
 // Reading directories, a page at a time.
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "gofer/server/server.h"
 
@@ -37,10 +39,28 @@ void AddEntry(int directory, const dirent64& entry, bool attributes, Answer& ans
 
 }  // namespace
 
+Result<Server::NodeRef> Server::WalkDirectories(NodeRef from, uint32_t count, Reader& request, NewHandles& handles,
+                                                Answer& answer) {
+  for (uint32_t i = 0; i < count; ++i) {
+    HostName name;
+    TRY(name.Read(request));
+    UniqueFd found = TRY(LookUp(*from, name.c_str()));
+    Attr attr = TRY(StatInode(found.get()));
+    if (!S_ISDIR(attr.mode)) return Errno(ENOTDIR);
+    from = MakeRef<PinnedNode>(from->mount(), std::move(found), attr.mode & S_IFMT);
+    answer.body.Put(Node{.handle = TRY(handles.Add(from)), .attr = attr});
+  }
+  return from;
+}
+
 Result<void> Server::ReadDirectory(Reader& request, Answer& answer) {
   ReadDirectoryRequest read = TRY(ReadBody<ReadDirectoryRequest>(request));
+  if (read.names > kMaxWalkNames) return Errno(EPROTO);
   if (read.attributes > 1 || read.cookie > INT64_MAX) return Errno(EINVAL);
-  NodeRef node = TRY(GetDirectory(read.directory));
+  ReadDirectoryReply reply = {.next = read.cookie, .count = 0, .end = 0};
+  answer.body.Put(reply);
+  NewHandles handles(handles_);
+  NodeRef node = TRY(WalkDirectories(TRY(GetDirectory(read.directory)), read.names, request, handles, answer));
   MutexLock lock(&node->stream_mutex);
   if (!node->stream.valid()) {
     node->stream = TRY(Reopen(*node, O_RDONLY | O_DIRECTORY));
@@ -52,8 +72,6 @@ Result<void> Server::ReadDirectory(Reader& request, Answer& answer) {
     if (lseek(fd, static_cast<off_t>(read.cookie), SEEK_SET) < 0) return Errno(errno);
     node->stream_position = read.cookie;
   }
-  ReadDirectoryReply reply = {.next = read.cookie, .count = 0, .end = 0};
-  answer.body.Put(reply);
   alignas(dirent64) char buffer[32768];
   // An entry takes at most as much room in the answer as it does here; with attributes, seven times as much. As much as
   // fits, so that most directories, and that they end there, are one round trip.
@@ -79,6 +97,7 @@ Result<void> Server::ReadDirectory(Reader& request, Answer& answer) {
   }
   node->stream_position = reply.next;
   answer.body.PutAt(0, reply);
+  handles.Keep();
   return {};
 }
 

@@ -239,7 +239,7 @@ TEST_F(GoferTest, ReadsLargeDirectories) {
     uint64_t cookie = 0;
     int pages = 0;
     for (;;) {
-      Result<GoferDirectoryPage> page = client_->ReadDirectory(root_.handle, cookie, attributes);
+      Result<GoferDirectoryPage> page = client_->ReadDirectory(root_.handle, {}, cookie, attributes);
       ASSERT_TRUE(page.ok()) << page.error_code();
       for (GoferDirent& entry : page->entries) {
         EXPECT_TRUE(seen.insert(entry.name).second) << entry.name;
@@ -256,6 +256,35 @@ TEST_F(GoferTest, ReadsLargeDirectories) {
     EXPECT_GT(pages, 1);
     EXPECT_EQ(seen, names);
   }
+}
+
+TEST_F(GoferTest, ReadsADirectoryThatNamesLeadTo) {
+  ASSERT_EQ(mkdir(directory_.Path("a").c_str(), 0700), 0);
+  ASSERT_EQ(mkdir(directory_.Path("a/b").c_str(), 0700), 0);
+  directory_.Write("a/b/f", "12345");
+  directory_.Write("file", "");
+  ASSERT_EQ(symlink("a", directory_.Path("link").c_str()), 0);
+  Start();
+  auto read = [&](std::initializer_list<std::string_view> names) {
+    return client_->ReadDirectory(root_.handle, std::vector<std::string_view>(names), 0, true);
+  };
+  Result<GoferDirectoryPage> page = read({"a", "b"});
+  ASSERT_TRUE(page.ok()) << page.error_code();
+  ASSERT_EQ(page->nodes.size(), 2u);
+  ASSERT_EQ(page->entries.size(), 1u);
+  EXPECT_EQ(page->entries[0].name, "f");
+  EXPECT_EQ(page->entries[0].attr->size, 5u);
+  EXPECT_TRUE(page->end);
+  // The handles are what the names say.
+  EXPECT_EQ(client_->WalkOne(page->nodes[1].handle, "f")->attr.size, 5u);
+  EXPECT_EQ(client_->Stat(page->nodes[0].handle)->ino, client_->WalkOne(root_.handle, "a")->attr.ino);
+  EXPECT_EQ(read({"a", "none"}).error_code(), ENOENT);
+  EXPECT_EQ(read({"file"}).error_code(), ENOTDIR);
+  EXPECT_EQ(read({"link"}).error_code(), ENOTDIR);
+  EXPECT_EQ(read({"a", ".."}).error_code(), EINVAL);
+  std::vector<std::string_view> many(GoferClient::kMaxWalk + 1, "a");
+  EXPECT_EQ(client_->ReadDirectory(root_.handle, many, 0, true).error_code(), EINVAL);
+  EXPECT_FALSE(client_->dead());
 }
 
 TEST_F(GoferTest, Xattrs) {

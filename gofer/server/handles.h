@@ -3,6 +3,7 @@
 #define CAISSON_GOFER_SERVER_HANDLES_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "gofer/server/gofer.h"
@@ -53,6 +54,27 @@ class HandleTable {
   mutable Mutex mutex_;
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint32_t> free_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Handles for an answer under way: gone again unless they are kept.
+class NewHandles {
+ public:
+  explicit NewHandles(HandleTable& table) : table_(table) {}
+  NewHandles(const NewHandles&) = delete;
+  NewHandles& operator=(const NewHandles&) = delete;
+  ~NewHandles() {
+    for (uint64_t id : ids_) table_.Remove(id);
+  }
+
+  Result<uint64_t> Add(RefPtr<PinnedNode> node) {
+    ids_.push_back(TRY(table_.Add(std::move(node))));
+    return ids_.back();
+  }
+  void Keep() { ids_.clear(); }
+
+ private:
+  HandleTable& table_;
+  std::vector<uint64_t> ids_;
 };
 
 }  // namespace caisson::gofer

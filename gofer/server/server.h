@@ -85,6 +85,8 @@ class Server {
   Result<void> Fsync(Reader& request);
 
   // directory.cc
+  // The directory that `count` names lead to; a Node for each in the answer.
+  Result<NodeRef> WalkDirectories(NodeRef from, uint32_t count, Reader& request, NewHandles& handles, Answer& answer);
   Result<void> ReadDirectory(Reader& request, Answer& answer);
 
   // xattr.cc

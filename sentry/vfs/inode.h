@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -104,6 +105,9 @@ class Inode : public RefCounted {
   virtual Result<RefPtr<Inode>> Tmpfile(const NewInodeAttr& attr) { return Errno(EOPNOTSUPP); }
   // A cached name may have changed behind us (procfs, shared gofer): false makes the VFS look it up again.
   virtual bool RevalidateChild(std::string_view name, Inode& child) { return true; }
+  // A hint before Lookup, with no lock held: `names` will be looked up, one beneath the other, the first one here, and
+  // the last one opened for reading if `opens_last`. For file systems that can find several at the cost of one.
+  virtual void PrepareWalk(std::span<const std::string_view> names, bool opens_last) {}
 
   // --- Symbolic links.
   virtual Result<std::string> Readlink() { return Errno(EINVAL); }

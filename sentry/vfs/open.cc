@@ -102,6 +102,7 @@ Result<RefPtr<File>> VfsImpl::Open(const WalkContext& walk, std::string_view pat
   }
   if (flags & kTmpfileBit) return OpenTmpfile(walker, request);
   if (!(flags & O_CREAT)) {
+    if (!(flags & (O_ACCMODE | O_TRUNC | O_DIRECTORY))) walker.set_opens_for_reading();
     TRY(walker.WalkToEnd(follow, flags & O_DIRECTORY));
     return OpenInode(walk.creds, walker.at(), flags, false);
   }

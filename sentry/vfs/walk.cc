@@ -1,5 +1,7 @@
 #include "sentry/vfs/walk.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "sentry/vfs/permission.h"
@@ -120,6 +122,7 @@ Result<RefPtr<Dentry>> PathWalker::Lookup(std::string_view name) {
     stale = std::move(known);
   }
   if (resolve_ & RESOLVE_CACHED) return Errno(EAGAIN);
+  if (!stale) PrepareWalk(inode, name);
 
   absl::ReaderMutexLock lock(&inode.mutex());
   RefPtr<Dentry> now = tree.Find(directory, name);
@@ -135,6 +138,22 @@ Result<RefPtr<Dentry>> PathWalker::Lookup(std::string_view name) {
   }
   RefPtr<Dentry> added = tree.Add(directory, name, std::move(child));
   return IsNegative(added) ? RefPtr<Dentry>() : std::move(added);
+}
+
+void PathWalker::PrepareWalk(Inode& directory, std::string_view name) {
+  std::array<std::string_view, 32> names;
+  size_t count = 0;
+  names[count++] = name;
+  std::string_view rest = rest_;
+  while (count < names.size()) {
+    rest.remove_prefix(std::min(rest.find_first_not_of('/'), rest.size()));
+    std::string_view next = rest.substr(0, rest.find('/'));
+    if (next.empty() || TypeOf(next) != LastComponent::kNormal || next.size() > abi::kNameMax) break;
+    names[count++] = next;
+    rest.remove_prefix(next.size());
+  }
+  const bool opens_last = opens_for_reading_ && rest.empty() && outer_.empty();
+  if (count > 1 || opens_last) directory.PrepareWalk({names.data(), count}, opens_last);
 }
 
 Result<RefPtr<Dentry>> PathWalker::LookupLocked(Dentry& directory, std::string_view name) {

@@ -40,6 +40,9 @@ class PathWalker {
   // `directory`: ENOTDIR if it is none.
   Result<void> WalkToEnd(FollowLast follow, bool directory = false);
 
+  // A hint: what the path leads to will be opened for reading.
+  void set_opens_for_reading() { opens_for_reading_ = true; }
+
   const VfsPath& at() const { return at_; }
   VfsPath& at() { return at_; }
   const Credentials& creds() const { return context_.creds; }
@@ -63,6 +66,8 @@ class PathWalker {
   const VfsPath& root() const;
   Result<void> CheckSearch();
   bool Skip();
+  // Tells `directory`, which is to look `name` up, what comes next.
+  void PrepareWalk(Inode& directory, std::string_view name);
   bool scoped() const { return resolve_ & (RESOLVE_BENEATH | RESOLVE_IN_ROOT); }
 
   static constexpr int kMaxLinks = 40;
@@ -75,6 +80,7 @@ class PathWalker {
   std::vector<std::string_view> outer_;   // and then these, last first.
   std::forward_list<std::string> bodies_; // Of links; rest_ and outer_ point into them.
   int links_ = 0;
+  bool opens_for_reading_ = false;
 };
 
 }  // namespace caisson

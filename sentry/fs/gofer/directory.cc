@@ -47,7 +47,9 @@ class GoferDirectoryFile final : public File {
     return {};
   }
 
-  Result<void> Fsync(Task&, bool data_only) override { return inode_->client().Fsync(inode_->handle(), data_only); }
+  Result<void> Fsync(Task&, bool data_only) override {
+    return inode_->client().Fsync(*TRY(inode_->Handle()), data_only);
+  }
 
  private:
   uint64_t ParentIno() {
@@ -67,35 +69,6 @@ RefPtr<File> NewGoferDirectoryFile(const VfsPath& path, int flags, RefPtr<GoferI
   return MakeRef<GoferDirectoryFile>(path, flags, std::move(inode));
 }
 
-void GoferInode::DirectoryChanged() {
-  Touched();
-  absl::MutexLock lock(&mutex_);
-  listing_ = nullptr;
-  ++listing_version_;
-}
-
-Result<std::shared_ptr<const GoferInode::Listing>> GoferInode::List() {
-  uint64_t version;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (listing_ && !gofer_fs().shared()) return listing_;
-    version = listing_version_;
-  }
-  auto listing = std::make_shared<Listing>();
-  for (uint64_t cookie = 0;;) {
-    GoferDirectoryPage page = TRY(client().ReadDirectory(handle_, cookie, /*attributes=*/false));
-    for (GoferDirent& entry : page.entries) {
-      listing->push_back({.name = std::move(entry.name), .ino = entry.ino, .type = entry.type});
-    }
-    if (page.end) break;
-    cookie = page.next;
-  }
-  listing->shrink_to_fit();
-  absl::MutexLock lock(&mutex_);
-  if (version == listing_version_) listing_ = listing;
-  return std::shared_ptr<const Listing>(std::move(listing));
-}
-
 RefPtr<Inode> GoferInode::Made(GoferNode node) {
   DirectoryChanged();
   return gofer_fs().InodeOf(std::move(node));
@@ -103,24 +76,35 @@ RefPtr<Inode> GoferInode::Made(GoferNode node) {
 
 Result<RefPtr<Inode>> GoferInode::Lookup(std::string_view name) {
   if (!IsDirectory()) return Errno(ENOTDIR);
+  const bool shared = gofer_fs().shared();
+  if (!shared) {
+    Result<RefPtr<GoferInode>> known = LookupKnown(name);
+    if (known.ok()) return RefPtr<Inode>(std::move(*known));
+    if (known.error_code() != EAGAIN) return known.error();
+  }
+  const GoferHandle& handle = *TRY(Handle());
   GoferWalk walk = TRY(gofer_fs().Retry([&]() -> Result<GoferWalk> {
-    GoferWalk walk = TRY(client().Walk(handle_, {&name, 1}));
+    GoferWalk walk = TRY(client().Walk(handle, {&name, 1}));
     if (walk.error != 0) return Errno(walk.error);
     return walk;
   }));
   const GoferAttr attr = walk.nodes.back().attr;
   RefPtr<GoferInode> inode = gofer_fs().InodeOf(std::move(walk.nodes.back()));
-  if (gofer_fs().shared()) inode->StoreAttr(attr);
-  if (inode->IsSymlink() && !walk.symlink_target.empty()) {
-    absl::MutexLock lock(&inode->mutex_);
-    if (!inode->target_) inode->target_ = std::move(walk.symlink_target);
+  if (shared) {
+    inode->StoreAttr(attr);
+  } else {
+    TakeDetails(name);
   }
+  if (!walk.symlink_target.empty()) inode->StoreTarget(std::move(walk.symlink_target));
   return RefPtr<Inode>(std::move(inode));
 }
 
 bool GoferInode::RevalidateChild(std::string_view name, Inode& child) {
   if (!gofer_fs().shared()) return true;
-  Result<GoferNode> node = client().WalkOne(handle_, name);
+  Result<const GoferHandle*> pinned = Handle();
+  if (!pinned.ok()) return false;
+  const GoferHandle& handle = **pinned;
+  Result<GoferNode> node = client().WalkOne(handle, name);
   auto& inode = static_cast<GoferInode&>(child);
   if (!node.ok() || (uint64_t{node->attr.dev_major} << 32 | node->attr.dev_minor) != inode.key_.first ||
       node->attr.ino != inode.key_.second || (node->attr.mode & S_IFMT) != inode.type()) {
@@ -131,8 +115,9 @@ bool GoferInode::RevalidateChild(std::string_view name, Inode& child) {
 }
 
 Result<RefPtr<Inode>> GoferInode::Create(std::string_view name, const NewInodeAttr& attr) {
+  const GoferHandle& handle = *TRY(Handle());
   GoferCreated created = TRY(gofer_fs().Retry(
-      [&] { return client().Create(handle_, name, O_RDWR, attr.mode & 07777, OwnerOf(attr)); }));
+      [&] { return client().Create(handle, name, O_RDWR, attr.mode & 07777, OwnerOf(attr)); }));
   RefPtr<Inode> inode = Made(std::move(created.node));
   auto& made = static_cast<GoferInode&>(*inode);
   if (made.IsRegular()) {
@@ -148,8 +133,9 @@ Result<RefPtr<Inode>> GoferInode::Create(std::string_view name, const NewInodeAt
 }
 
 Result<RefPtr<Inode>> GoferInode::Tmpfile(const NewInodeAttr& attr) {
+  const GoferHandle& handle = *TRY(Handle());
   GoferCreated created = TRY(gofer_fs().Retry(
-      [&] { return client().CreateUnnamed(handle_, O_RDWR, attr.mode & 07777, OwnerOf(attr)); }));
+      [&] { return client().CreateUnnamed(handle, O_RDWR, attr.mode & 07777, OwnerOf(attr)); }));
   RefPtr<GoferInode> made = gofer_fs().InodeOf(std::move(created.node));
   {
     absl::MutexLock lock(&made->mutex_);
@@ -161,53 +147,63 @@ Result<RefPtr<Inode>> GoferInode::Tmpfile(const NewInodeAttr& attr) {
 }
 
 Result<RefPtr<Inode>> GoferInode::Mkdir(std::string_view name, const NewInodeAttr& attr) {
-  return Made(TRY(gofer_fs().Retry([&] { return client().Mkdir(handle_, name, attr.mode & 07777, OwnerOf(attr)); })));
+  const GoferHandle& handle = *TRY(Handle());
+  return Made(TRY(gofer_fs().Retry([&] { return client().Mkdir(handle, name, attr.mode & 07777, OwnerOf(attr)); })));
 }
 
 Result<RefPtr<Inode>> GoferInode::Mknod(std::string_view name, const NewInodeAttr& attr) {
+  const GoferHandle& handle = *TRY(Handle());
   return Made(TRY(gofer_fs().Retry(
-      [&] { return client().Mknod(handle_, name, attr.mode & (S_IFMT | 07777), OwnerOf(attr)); })));
+      [&] { return client().Mknod(handle, name, attr.mode & (S_IFMT | 07777), OwnerOf(attr)); })));
 }
 
 Result<RefPtr<Inode>> GoferInode::Symlink(std::string_view name, std::string_view target, const NewInodeAttr& attr) {
+  const GoferHandle& handle = *TRY(Handle());
   RefPtr<Inode> inode =
-      Made(TRY(gofer_fs().Retry([&] { return client().Symlink(handle_, name, target, OwnerOf(attr)); })));
-  auto& made = static_cast<GoferInode&>(*inode);
-  absl::MutexLock lock(&made.mutex_);
-  made.target_ = std::string(target);
+      Made(TRY(gofer_fs().Retry([&] { return client().Symlink(handle, name, target, OwnerOf(attr)); })));
+  static_cast<GoferInode&>(*inode).StoreTarget(std::string(target));
   return inode;
 }
 
 Result<void> GoferInode::Link(std::string_view name, Inode& target) {
   auto& inode = static_cast<GoferInode&>(target);
-  GoferAttr attr = TRY(client().Link(inode.handle_, handle_, name));
+  GoferAttr attr = TRY(client().Link(*TRY(inode.Handle()), *TRY(Handle()), name));
   inode.StoreAttr(attr);
   DirectoryChanged();
   return {};
 }
 
+// Whoever loses the name that it was found by is pinned first.
 Result<void> GoferInode::Unlink(std::string_view name, Inode& child) {
-  TRY(client().Unlink(handle_, name));
+  auto& inode = static_cast<GoferInode&>(child);
+  TRY(inode.Handle());
+  TRY(client().Unlink(*TRY(Handle()), name));
   DirectoryChanged();
-  static_cast<GoferInode&>(child).LinkRemoved();
+  inode.LinkRemoved();
   return {};
 }
 
 Result<void> GoferInode::Rmdir(std::string_view name, Inode& child) {
-  TRY(client().Rmdir(handle_, name));
+  auto& inode = static_cast<GoferInode&>(child);
+  TRY(inode.Handle());
+  TRY(client().Rmdir(*TRY(Handle()), name));
   DirectoryChanged();
-  static_cast<GoferInode&>(child).LinkRemoved();
+  inode.LinkRemoved();
   return {};
 }
 
 Result<void> GoferInode::Rename(std::string_view name, Inode& child, Inode& new_directory, std::string_view new_name,
                                 Inode* replaced, unsigned flags) {
+  auto& inode = static_cast<GoferInode&>(child);
   auto& target = static_cast<GoferInode&>(new_directory);
-  TRY(client().Rename(handle_, name, target.handle_, new_name, flags));
+  auto* victim = static_cast<GoferInode*>(replaced);
+  TRY(inode.Handle());
+  if (victim) TRY(victim->Handle());
+  TRY(client().Rename(*TRY(Handle()), name, *TRY(target.Handle()), new_name, flags));
   DirectoryChanged();
   if (&target != this) target.DirectoryChanged();
-  static_cast<GoferInode&>(child).Touched();
-  if (replaced) static_cast<GoferInode*>(replaced)->LinkRemoved();
+  inode.Touched();
+  if (victim) victim->LinkRemoved();
   return {};
 }
 

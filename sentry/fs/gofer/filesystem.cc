@@ -1,5 +1,8 @@
 #include "sentry/fs/gofer/filesystem.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -33,19 +36,17 @@ uint64_t GoferFilesystem::InoOf(const GoferAttr& attr) const {
   return attr.ino ^ (uint64_t{attr.dev_major} << 12 ^ attr.dev_minor) << 44;
 }
 
-RefPtr<GoferInode> GoferFilesystem::InodeOf(GoferNode node) {
-  const Key key = KeyOf(node.attr);
-  {
-    absl::MutexLock lock(&mutex_);
-    auto it = inodes_.find(key);
-    if (it != inodes_.end() && it->second->type() == (node.attr.mode & S_IFMT) && it->second->TryIncRef()) {
-      return RefPtr<GoferInode>::Adopt(it->second);
-    }
-  }
-  RefPtr<GoferInode> made = MakeRef<GoferInode>(*this, std::move(node));
+RefPtr<GoferInode> GoferFilesystem::FindInode(const GoferAttr& attr) {
+  absl::MutexLock lock(&mutex_);
+  auto it = inodes_.find(KeyOf(attr));
+  if (it == inodes_.end() || it->second->type() != (attr.mode & S_IFMT) || !it->second->TryIncRef()) return nullptr;
+  return RefPtr<GoferInode>::Adopt(it->second);
+}
+
+RefPtr<GoferInode> GoferFilesystem::Publish(RefPtr<GoferInode> made) {
   RefPtr<GoferInode> other;  // Dropped after the lock.
   absl::MutexLock lock(&mutex_);
-  auto [it, inserted] = inodes_.try_emplace(key, made.get());
+  auto [it, inserted] = inodes_.try_emplace(made->key(), made.get());
   if (!inserted) {
     if (it->second->type() == made->type() && it->second->TryIncRef()) {
       other = std::move(made);
@@ -56,12 +57,94 @@ RefPtr<GoferInode> GoferFilesystem::InodeOf(GoferNode node) {
   return made;
 }
 
+RefPtr<GoferInode> GoferFilesystem::InodeOf(GoferNode node) {
+  if (RefPtr<GoferInode> known = FindInode(node.attr)) {
+    (void)known->AdoptNode(std::move(node));  // Of the same kind: it cannot fail.
+    return known;
+  }
+  return Publish(MakeRef<GoferInode>(*this, std::move(node)));
+}
+
+RefPtr<GoferInode> GoferFilesystem::InodeOf(const GoferAttr& attr, GoferInode& directory, std::string_view name) {
+  if (RefPtr<GoferInode> known = FindInode(attr)) return known;
+  return Publish(MakeRef<GoferInode>(*this, attr, RefPtr<GoferInode>(&directory), name));
+}
+
 void GoferFilesystem::Forget(GoferInode& inode) {
+  ForgetAnd(inode, [] {});
+}
+
+void GoferFilesystem::ForgetAnd(GoferInode& inode, absl::FunctionRef<void()> store) {
   absl::MutexLock lock(&mutex_);
   auto it = inodes_.find(inode.key());
-  if (it != inodes_.end() && it->second == &inode) inodes_.erase(it);
+  if (it != inodes_.end() && it->second == &inode) {
+    inodes_.erase(it);
+    store();
+  }
+  if (listings_ > 0 && inode.pinned()) gone_.insert(inode.key());
   if (inode.in_idle_) idle_.erase(inode.idle_position_);
   inode.in_idle_ = false;
+  UncountDetails(inode);
+}
+
+void GoferFilesystem::BeginListing() {
+  absl::MutexLock lock(&mutex_);
+  ++listings_;
+}
+
+void GoferFilesystem::EndListing() {
+  absl::MutexLock lock(&mutex_);
+  if (--listings_ == 0) gone_.clear();
+}
+
+bool GoferFilesystem::KnowsBetter(const GoferAttr& attr) {
+  absl::MutexLock lock(&mutex_);
+  return inodes_.contains(KeyOf(attr)) || gone_.contains(KeyOf(attr));
+}
+
+bool GoferFilesystem::WantsDetails() const {
+  constexpr size_t kShare = 10;
+  return !shared_ && looked_up_.load(std::memory_order_relaxed) * kShare >= listed_.load(std::memory_order_relaxed);
+}
+
+void GoferFilesystem::NoteListed(size_t entries) {
+  constexpr size_t kLately = 4096;
+  const size_t listed = listed_.fetch_add(entries, std::memory_order_relaxed) + entries;
+  if (listed < kLately) return;
+  // Races lose a count or two.
+  listed_.store(kLately / 2, std::memory_order_relaxed);
+  const size_t looked_up = looked_up_.load(std::memory_order_relaxed);
+  looked_up_.store(std::min(looked_up, listed) * (kLately / 2) / listed, std::memory_order_relaxed);
+}
+
+void GoferFilesystem::UncountDetails(GoferInode& directory) {
+  if (directory.details_counted_ == 0) return;
+  details_ -= directory.details_counted_;
+  directory.details_counted_ = 0;
+  detailed_.erase(directory.details_position_);
+}
+
+void GoferFilesystem::CountDetails(GoferInode& directory, size_t count) {
+  absl::MutexLock lock(&mutex_);
+  UncountDetails(directory);
+  if (count == 0) return;
+  directory.details_counted_ = count;
+  details_ += count;
+  directory.details_position_ = detailed_.insert(detailed_.end(), &directory);
+}
+
+void GoferFilesystem::TrimDetails() {
+  for (;;) {
+    RefPtr<GoferInode> oldest;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (details_ <= kMaxDetails) return;
+      GoferInode* victim = detailed_.front();
+      UncountDetails(*victim);
+      if (victim->TryIncRef()) oldest = RefPtr<GoferInode>::Adopt(victim);
+    }
+    if (oldest) oldest->DropDetails();
+  }
 }
 
 void GoferFilesystem::AddIdle(GoferInode& inode) {
@@ -93,7 +176,7 @@ bool GoferFilesystem::Reclaim() {
 }
 
 Result<abi::Statfs> GoferFilesystem::Statfs() {
-  GoferStatfs host = TRY(client_->Statfs(root_->handle()));
+  GoferStatfs host = TRY(client_->Statfs(*TRY(root_->Handle())));
   abi::Statfs out;
   memset(&out, 0, sizeof out);
   out.f_type = static_cast<decltype(out.f_type)>(host.type);
@@ -119,7 +202,7 @@ Result<RefPtr<Filesystem>> NewGoferFilesystem(Kernel& kernel, RefPtr<GoferClient
 Result<UniqueFd> ConnectHostSocket(Inode& inode, int type) {
   auto* gofer_inode = dynamic_cast<GoferInode*>(&inode);
   if (!gofer_inode || !gofer_inode->gofer_fs().may_connect_uds()) return Errno(ECONNREFUSED);
-  return gofer_inode->client().ConnectUds(gofer_inode->handle(), type);
+  return gofer_inode->client().ConnectUds(*TRY(gofer_inode->Handle()), type);
 }
 
 }  // namespace caisson

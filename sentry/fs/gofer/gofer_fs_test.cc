@@ -174,6 +174,124 @@ TEST_F(GoferFsTest, ListsDirectories) {
   EXPECT_FALSE(again.names.contains("f7"));
 }
 
+TEST_F(GoferFsTest, WhatAListingToldIsAskedNoMore) {
+  directory_.Write("f", "four");
+  ASSERT_EQ(mkdir(directory_.Path("d").c_str(), 0750), 0);
+  directory_.Write("d/g", "deeper");
+  Start();
+  Names names;
+  ASSERT_TRUE(Open(*root_, O_RDONLY | O_DIRECTORY)->Getdents(NoTask(), names).ok());
+  RefPtr<Inode> d = *root_->Lookup("d");
+  Names below;
+  ASSERT_TRUE(Open(*d, O_RDONLY | O_DIRECTORY)->Getdents(NoTask(), below).ok());  // Pins `d` on the way.
+  EXPECT_TRUE(below.names.contains("g"));
+  StopGofer();
+  EXPECT_EQ((*root_->Lookup("f"))->GetAttr()->size, 4u);
+  EXPECT_EQ((*root_->Lookup("f"))->GetAttr()->size, 4u);  // The first inode is gone; what it knew is not.
+  EXPECT_EQ((*d->Lookup("g"))->GetAttr()->size, 6u);
+  RefPtr<Inode> f = *root_->Lookup("f");
+  EXPECT_EQ(f->Open(PathOf(*f), O_RDONLY).error_code(), EIO);
+}
+
+TEST_F(GoferFsTest, InodesOfListingsArePinnedBeforeTheirNameGoes) {
+  directory_.Write("a", "of a");
+  ASSERT_EQ(mkdir(directory_.Path("d").c_str(), 0750), 0);
+  ASSERT_EQ(mkdir(directory_.Path("d/e").c_str(), 0750), 0);
+  directory_.Write("d/e/b", "of b");
+  Start();
+  auto list = [&](Inode& directory) {
+    Names names;
+    ASSERT_TRUE(Open(directory, O_RDONLY | O_DIRECTORY)->Getdents(NoTask(), names).ok());
+  };
+  list(*root_);
+  RefPtr<Inode> a = *root_->Lookup("a"), d = *root_->Lookup("d");
+  list(*d);
+  RefPtr<Inode> e = *d->Lookup("e");
+  list(*e);
+  RefPtr<Inode> b = *e->Lookup("b");
+  ASSERT_TRUE(root_->Rename("a", *a, *e, "b", b.get(), 0).ok());
+  EXPECT_EQ(Read(*Open(*a, O_RDONLY)), "of a");
+  EXPECT_EQ(Read(*Open(*b, O_RDONLY)), "of b");
+  EXPECT_EQ(b->GetAttr()->nlink, 0u);
+  EXPECT_EQ(root_->Lookup("a").error_code(), ENOENT);
+  EXPECT_EQ(*e->Lookup("b"), a);
+  list(*e);
+  RefPtr<Inode> again = *e->Lookup("b");
+  ASSERT_TRUE(e->Unlink("b", *again).ok());
+  EXPECT_EQ(e->Lookup("b").error_code(), ENOENT);
+  ASSERT_TRUE(d->Rmdir("e", *e).ok());
+}
+
+TEST_F(GoferFsTest, ChangedAttributesOutliveTheInode) {
+  directory_.Write("f", "old");
+  Start();
+  auto list = [&] {
+    Names names;
+    ASSERT_TRUE(Open(*root_, O_RDONLY | O_DIRECTORY)->Getdents(NoTask(), names).ok());
+  };
+  RefPtr<Inode> inode = *root_->Lookup("f");
+  list();  // The inode is alive: what the listing says of it does not count.
+  ASSERT_EQ(*Write(*Open(*inode, O_RDWR), "longer", 0), 6u);
+  inode = nullptr;
+  EXPECT_EQ((*root_->Lookup("f"))->GetAttr()->size, 6u);
+  inode = *root_->Lookup("f");
+  SetAttrRequest mode;
+  mode.mask = SetAttrRequest::kMode;
+  mode.mode = 0600;
+  ASSERT_TRUE(inode->SetAttr(mode).ok());
+  inode = nullptr;
+  list();
+  EXPECT_EQ((*root_->Lookup("f"))->GetAttr()->mode & 07777, 0600u);
+}
+
+TEST_F(GoferFsTest, AWalkThatGoesAheadAnswersWhatFollows) {
+  ASSERT_EQ(mkdir(directory_.Path("d").c_str(), 0750), 0);
+  ASSERT_EQ(mkdir(directory_.Path("d/e").c_str(), 0750), 0);
+  directory_.Write("d/e/f", "far");
+  Start();
+  std::string_view names[] = {"d", "e", "f"};
+  root_->PrepareWalk(names, /*opens_last=*/true);
+  std::string_view absent[] = {"e", "x", "y"};
+  RefPtr<Inode> d = *root_->Lookup("d");
+  StopGofer();
+  d->PrepareWalk(absent, false);  // Knows `e` already.
+  RefPtr<Inode> e = *d->Lookup("e");
+  RefPtr<Inode> f = *e->Lookup("f");
+  EXPECT_EQ(Read(*Open(*f, O_RDONLY)), "far");
+}
+
+TEST_F(GoferFsTest, AWalkAheadIsForgottenWhenNamesChange) {
+  ASSERT_EQ(mkdir(directory_.Path("d").c_str(), 0750), 0);
+  Start();
+  std::string_view names[] = {"d", "new"};
+  root_->PrepareWalk(names, false);
+  RefPtr<Inode> d = *root_->Lookup("d");
+  RefPtr<Inode> made = *d->Create("new", Attr(S_IFREG | 0600));
+  EXPECT_EQ(*d->Lookup("new"), made);
+  std::string_view again[] = {"new"};
+  d->PrepareWalk(again, true);
+  ASSERT_TRUE(d->Unlink("new", *made).ok());
+  EXPECT_EQ(d->Lookup("new").error_code(), ENOENT);
+}
+
+TEST_F(GoferFsTest, ChainsOfListingsEndWithoutRecursion) {
+  std::string path;
+  for (int i = 0; i < 200; ++i) {
+    path += i ? "/d" : "d";
+    ASSERT_EQ(mkdir(directory_.Path(path).c_str(), 0750), 0);
+  }
+  Start();
+  RefPtr<Inode> at = root_;
+  std::vector<std::string_view> names(200, "d");
+  root_->PrepareWalk(names, false);
+  for (int i = 0; i < 200; ++i) {
+    Names listed;
+    ASSERT_TRUE(Open(*at, O_RDONLY | O_DIRECTORY)->Getdents(NoTask(), listed).ok());
+    at = *at->Lookup("d");
+  }
+  EXPECT_TRUE(at->GetAttr().ok());
+}
+
 TEST_F(GoferFsTest, MapsTheDonatedFile) {
   directory_.Write("f", std::string(5000, 'm'));
   Start();

@@ -61,16 +61,47 @@ InodeAttr ToInodeAttr(const GoferAttr& attr, uint64_t ino, uint64_t device) {
 
 GoferInode::GoferInode(GoferFilesystem& fs, GoferNode node)
     : Inode(fs, node.attr.mode),
-      handle_(std::move(node.handle)),
       ino_(fs.InoOf(node.attr)),
-      key_(uint64_t{node.attr.dev_major} << 32 | node.attr.dev_minor, node.attr.ino),
+      key_(GoferFilesystem::KeyOf(node.attr)),
+      pinned_(true),
+      handle_(std::move(node.handle)),
       attr_(node.attr) {}
+
+GoferInode::GoferInode(GoferFilesystem& fs, const GoferAttr& attr, RefPtr<GoferInode> directory, std::string_view name)
+    : Inode(fs, attr.mode),
+      ino_(fs.InoOf(attr)),
+      key_(GoferFilesystem::KeyOf(attr)),
+      pinned_(false),
+      found_in_(std::move(directory)),
+      found_as_(name),
+      attr_(attr) {}
 
 GoferInode::~GoferInode() = default;
 
+// The one above, and the one that a walk went ahead to, may be the ends of chains as long as a guest's trees are deep:
+// each level's end must not nest in the one below.
 void GoferInode::OnLastRef() {
-  gofer_fs().Forget(*this);
+  thread_local std::vector<RefPtr<GoferInode>>* pending = nullptr;
+  std::vector<RefPtr<GoferInode>> work;
+  std::vector<RefPtr<GoferInode>>& later = pending ? *pending : work;
+  PutBackDetails();
+  {
+    absl::MutexLock lock(&pin_mutex_);
+    if (found_in_) later.push_back(std::move(found_in_));
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    if (ahead_ && ahead_->inode) later.push_back(std::move(ahead_->inode));
+  }
   delete this;
+  if (pending) return;
+  pending = &work;
+  while (!work.empty()) {
+    RefPtr<GoferInode> next = std::move(work.back());
+    work.pop_back();
+    next = nullptr;
+  }
+  pending = nullptr;
 }
 
 void GoferInode::StoreAttr(const GoferAttr& attr) {
@@ -108,7 +139,7 @@ Result<GoferAttr> GoferInode::Attr() {
       return attr_;
     }
   }
-  Result<GoferAttr> attr = client().Stat(handle_);
+  Result<GoferAttr> attr = client().Stat(*TRY(Handle()));
   if (!attr.ok()) {
     stale_.store(true, std::memory_order_release);
     return attr;
@@ -153,7 +184,7 @@ Result<void> GoferInode::SetAttr(const SetAttrRequest& request) {
   constexpr uint32_t kOthers = SetAttrRequest::kMode | SetAttrRequest::kUid | SetAttrRequest::kGid |
                                SetAttrRequest::kAtime | SetAttrRequest::kMtime;
   if (change.size || (request.mask & kOthers)) {
-    Result<GoferAttr> attr = client().Setattr(handle_, change);
+    Result<GoferAttr> attr = client().Setattr(*TRY(Handle()), change);
     if (!attr.ok()) {
       Touched();  // Some of it may have been done.
       return attr.error();
@@ -188,9 +219,14 @@ Result<std::string> GoferInode::Readlink() {
     absl::MutexLock lock(&mutex_);
     if (target_) return *target_;  // A symlink's target never changes.
   }
-  std::string target = TRY(client().Readlink(handle_));
-  absl::MutexLock lock(&mutex_);
-  target_ = target;
+  const bool was_pinned = pinned();
+  const GoferHandle& handle = *TRY(Handle());
+  if (!was_pinned) {
+    absl::MutexLock lock(&mutex_);
+    if (target_) return *target_;  // It came with the handle.
+  }
+  std::string target = TRY(client().Readlink(handle));
+  StoreTarget(target);
   return target;
 }
 
@@ -224,9 +260,9 @@ Result<RefPtr<DonatedFile>> GoferInode::GetFile(bool write) {
     }
   }
   bool readable = true;
-  Result<UniqueFd> fd = gofer_fs().Retry([&] { return client().Open(handle_, write ? O_RDWR : O_RDONLY); });
+  Result<UniqueFd> fd = Pin(write ? O_RDWR : O_RDONLY);
   if (!fd.ok() && write && fd.error() == EACCES) {  // Rootless: the host may let us write, but not read.
-    fd = client().Open(handle_, O_WRONLY);
+    fd = Pin(O_WRONLY);
     readable = false;
   }
   if (!fd.ok()) return fd.error();
@@ -271,20 +307,20 @@ Result<uint64_t> GoferInode::Size() {
   return static_cast<uint64_t>(std::max<off_t>(st.st_size, 0));
 }
 
-Result<std::string> GoferInode::GetXattr(std::string_view name) { return client().GetXattr(handle_, name); }
+Result<std::string> GoferInode::GetXattr(std::string_view name) { return client().GetXattr(*TRY(Handle()), name); }
 
 Result<void> GoferInode::SetXattr(std::string_view name, std::string_view value, int flags) {
-  TRY(client().SetXattr(handle_, name, value, flags));
+  TRY(client().SetXattr(*TRY(Handle()), name, value, flags));
   Touched();  // ctime; an ACL changes the mode.
   return Attr().ok() ? Result<void>() : Errno(EIO);
 }
 
 Result<void> GoferInode::RemoveXattr(std::string_view name) {
-  TRY(client().RemoveXattr(handle_, name));
+  TRY(client().RemoveXattr(*TRY(Handle()), name));
   Touched();
   return {};
 }
 
-Result<std::vector<std::string>> GoferInode::ListXattr() { return client().ListXattr(handle_); }
+Result<std::vector<std::string>> GoferInode::ListXattr() { return client().ListXattr(*TRY(Handle())); }
 
 }  // namespace caisson

@@ -7,10 +7,13 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "gofer/client/client.h"
 #include "sentry/fs/gofer/filesystem.h"
@@ -51,10 +54,13 @@ class DonatedFile final : public BackingFile {
 class GoferInode final : public Inode {
  public:
   GoferInode(GoferFilesystem& fs, GoferNode node);
+  // Known from `directory`'s listing only: pinned when first needed.
+  GoferInode(GoferFilesystem& fs, const GoferAttr& attr, RefPtr<GoferInode> directory, std::string_view name);
 
   GoferFilesystem& gofer_fs() const { return static_cast<GoferFilesystem&>(fs()); }
   GoferClient& client() const { return gofer_fs().client(); }
-  const GoferHandle& handle() const { return handle_; }
+  // The gofer's handle, which may have to be asked for. ENOENT, ESTALE: the host changed the tree meanwhile.
+  Result<const GoferHandle*> Handle();
   uint64_t ino() const { return ino_; }
   std::pair<uint64_t, uint64_t> key() const { return key_; }
 
@@ -74,6 +80,7 @@ class GoferInode final : public Inode {
                       Inode* replaced, unsigned flags) override;
   Result<RefPtr<Inode>> Tmpfile(const NewInodeAttr& attr) override;
   bool RevalidateChild(std::string_view name, Inode& child) override;
+  void PrepareWalk(std::span<const std::string_view> names, bool opens_last) override;
 
   Result<std::string> Readlink() override;
   Result<RefPtr<File>> Open(const VfsPath& path, int flags) override;
@@ -104,6 +111,12 @@ class GoferInode final : public Inode {
     uint8_t type;
   };
   using Listing = std::vector<Entry>;
+  // Attributes that came with a listing, for inodes that have not been needed since. Such an entry is taken out when
+  // its inode comes to life, which from then on knows better, and put back when that goes without having been pinned.
+  struct Details {
+    std::shared_ptr<const Listing> listing;  // Holds the names.
+    absl::flat_hash_map<absl::string_view, GoferAttr> attrs;  // Mode 0: taken out.
+  };
   // All entries, without dots.
   Result<std::shared_ptr<const Listing>> List();
 
@@ -118,6 +131,31 @@ class GoferInode final : public Inode {
   void DirectoryChanged() ABSL_LOCKS_EXCLUDED(mutex_);
   // A name of this inode went.
   void LinkRemoved() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // --- pin.cc. A handle for this inode and for those above it that have none, in one round trip. With `open_flags` a
+  // descriptor too; its errno is the result's then.
+  Result<UniqueFd> Pin(std::optional<int> open_flags);
+  // The handle that a walk brought; dropped if there is one already. ESTALE: of another kind of file.
+  Result<void> AdoptNode(GoferNode node);
+  bool pinned() const { return pinned_.load(std::memory_order_acquire); }
+  // Those above this inode that are needed to reach it, with their names; the first one is pinned.
+  void CollectUnpinned(std::vector<RefPtr<GoferInode>>* inodes, std::vector<std::string>* names);
+  // A descriptor that came with a walk.
+  void AdoptReader(UniqueFd fd);
+
+  // --- details.cc
+  // What the listing, or a walk that went ahead, knows of `name`. EAGAIN: nothing. ENOENT.
+  Result<RefPtr<GoferInode>> LookupKnown(std::string_view name);
+  // `name` is an inode of its own now.
+  void TakeDetails(std::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Leaves the attributes of an inode that goes, and was never pinned, where they were found.
+  void PutBackDetails();
+  void DropDetails() ABSL_LOCKS_EXCLUDED(mutex_);
+  void StoreAhead(std::string_view name, RefPtr<GoferInode> inode, uint64_t changes) ABSL_LOCKS_EXCLUDED(mutex_);
+  void StoreTarget(std::string target) ABSL_LOCKS_EXCLUDED(mutex_);
+  Result<std::shared_ptr<const Listing>> ReadListing(bool details, std::vector<std::optional<GoferAttr>>* attrs);
+  Result<GoferDirectoryPage> FirstPage(bool details);
+
   Result<GoferAttr> Attr() ABSL_LOCKS_EXCLUDED(mutex_);
   // The inode of what was just made in this directory.
   RefPtr<Inode> Made(GoferNode node);
@@ -126,9 +164,15 @@ class GoferInode final : public Inode {
   // Closes the descriptors if nobody uses them.
   void DropIdleFiles();
 
-  const GoferHandle handle_;
   const uint64_t ino_;
   const std::pair<uint64_t, uint64_t> key_;  // Host device and inode number.
+
+  std::atomic<bool> pinned_;
+  GoferHandle handle_;  // Set before pinned_, never changed afterwards.
+  absl::Mutex pin_mutex_;
+  // Until it is pinned: where it was found. Stays true, since whoever is renamed or removed is pinned first.
+  RefPtr<GoferInode> found_in_ ABSL_GUARDED_BY(pin_mutex_);
+  std::string found_as_ ABSL_GUARDED_BY(pin_mutex_);
 
   std::atomic<bool> stale_{false};  // attr_ no longer tells size, times, blocks and links; the rest it does.
   std::atomic<int> writable_mappings_{0};
@@ -137,7 +181,14 @@ class GoferInode final : public Inode {
   GoferAttr attr_ ABSL_GUARDED_BY(mutex_);
   std::optional<std::string> target_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const Listing> listing_ ABSL_GUARDED_BY(mutex_);
-  uint64_t listing_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::unique_ptr<Details> details_ ABSL_GUARDED_BY(mutex_);
+  uint64_t listing_version_ ABSL_GUARDED_BY(mutex_) = 0;  // Changes with the names.
+  // What the last walk that went ahead found here; taken by the look-up that it was for.
+  struct Ahead {
+    std::string name;
+    RefPtr<GoferInode> inode;  // Null: there is no such name.
+  };
+  std::optional<Ahead> ahead_ ABSL_GUARDED_BY(mutex_);
   RefPtr<DonatedFile> reader_ ABSL_GUARDED_BY(mutex_);  // May write too.
   RefPtr<DonatedFile> writer_ ABSL_GUARDED_BY(mutex_);
   int file_users_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -146,6 +197,8 @@ class GoferInode final : public Inode {
   // Guarded by the file system's mutex.
   bool in_idle_ = false;
   std::list<GoferInode*>::iterator idle_position_;
+  size_t details_counted_ = 0;  // In the file system's sum; not 0: in its list.
+  std::list<GoferInode*>::iterator details_position_;
 };
 
 // What mmap(2) sees: pages of the donated descriptor, coherent with read and write since those are the host's own.

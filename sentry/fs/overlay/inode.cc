@@ -98,6 +98,16 @@ Result<RefPtr<Inode>> OverlayInode::Lookup(std::string_view name) {
       TRY(overlay().InodeOf(std::move(above), std::move(below), RefPtr<OverlayInode>(this), name)));
 }
 
+void OverlayInode::PrepareWalk(std::span<const std::string_view> names, bool opens_last) {
+  if (!lower_ || !lower_->IsDirectory()) return;
+  if (upper()) {
+    if (overlay().HasWhiteout(upper_ino_, names[0])) return;
+    Result<RefPtr<Inode>> above = UpperChild(names[0]);
+    if (!above.ok() || (*above && !(*above)->IsDirectory())) return;  // The lower layer is not asked.
+  }
+  lower_->PrepareWalk(names, opens_last);
+}
+
 Result<std::string> OverlayInode::Readlink() { return real().Readlink(); }
 
 Result<RefPtr<File>> OverlayInode::Open(const VfsPath& path, int flags) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@ class OverlayInode final : public Inode {
   Result<void> CheckAccess(const Credentials& creds, int mask) override;
 
   Result<RefPtr<Inode>> Lookup(std::string_view name) override;
+  void PrepareWalk(std::span<const std::string_view> names, bool opens_last) override;
   Result<RefPtr<Inode>> Create(std::string_view name, const NewInodeAttr& attr) override;
   Result<RefPtr<Inode>> Mkdir(std::string_view name, const NewInodeAttr& attr) override;
   Result<RefPtr<Inode>> Mknod(std::string_view name, const NewInodeAttr& attr) override;
