@@ -125,21 +125,21 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
     if (alone) stores = child_stores_->Get();
     for (const FirstStores::Piece& piece : stores) pmas_.Isolate(piece.start, piece.end);
     auto store = stores.begin();
-    uint64_t hot_bytes = alone ? 0 : kHotBytes + 1;
+    uint64_t hot_bytes_left = alone ? kHotBytes : 0;
     auto is_hot = [](const Pma& pma) {
       return pma.owned && pma.writable && !pma.unsettled && pma.mapped != -1 && (pma.mapped & PROT_WRITE);
     };
-    for (auto it = pmas_.begin(); it != pmas_.end() && hot_bytes <= kHotBytes; ++it) {
-      if (is_hot(it->second.value)) hot_bytes += it->second.end - it->first;
-    }
     for (auto it = pmas_.begin(); it != pmas_.end(); ++it) {
       while (skip != wiped.end() && skip->end <= it->first) ++skip;
       if (skip != wiped.end() && skip->start <= it->first) continue;
       Pma& pma = it->second.value;
       while (store != stores.end() && store->end <= it->first) ++store;
       const bool stored_first = store != stores.end() && store->start <= it->first && pma.owned && !pma.unsettled;
-      if ((hot_bytes <= kHotBytes && is_hot(pma)) || stored_first) {
-        if (Result<Pma> copy = CopyHotPages(pma, it->second.end - it->first); copy.ok()) {
+      const uint64_t length = it->second.end - it->first;
+      const bool hot = length <= std::min(hot_bytes_left, kHotBytes / 2) && is_hot(pma);
+      if (hot || stored_first) {
+        if (hot) hot_bytes_left -= length;
+        if (Result<Pma> copy = CopyHotPages(pma, length); copy.ok()) {
           copy->mapped = -1;
           copy->cow = false;
           copy->writable = true;
@@ -152,7 +152,7 @@ Result<RefPtr<MemoryManager>> MemoryManagerImpl::Fork() {
         pma.writable = false;
         if (pma.mapped != -1 && (pma.mapped & PROT_WRITE)) AddMapOp(it, change);
       }
-      pma.file->IncRef({pma.offset, it->second.end - it->first});
+      pma.file->IncRef({pma.offset, length});
       Pma copy = pma;
       copy.mapped = -1;
       child->pmas_.Insert(it->first, it->second.end, std::move(copy));

@@ -37,8 +37,8 @@ inline constexpr uint64_t kFaultAround = 64 << 10;
 inline constexpr uint64_t kSmallestCopy = 16 << 10;  // Of pages that are copied on write; doubles while that goes
 inline constexpr uint64_t kLargestCopy = 64 << 10;   // through memory in order.
 
-// A fork copies what has been written since the fork before at once, if it is no more than this: both sides are about to
-// write there again, and neither then faults.
+// A fork copies at once what has been written since the fork before, up to so much in pieces of no more than half of it:
+// both sides are about to write there again, and neither then faults.
 inline constexpr uint64_t kHotBytes = 64 << 10;
 
 // Where the children of an mm store first, as far as they had to copy for it: told by them, used by the next fork.
