@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -141,17 +142,35 @@ absl::Status Cgroup::Make() {
   return absl::OkStatus();
 }
 
-absl::Status Cgroup::Add(pid_t pid) {
+absl::Status Cgroup::Enter(const CgroupDirectory& directory, const char* file, const std::string& pid) {
+  int error = WriteControlFile(directory.path + file, pid);
+  if (error == 0) return absl::OkStatus();
+  if (tolerant_ || (directories_.size() > 1 && directory.controllers.empty())) {
+    LOG_WARNING("cgroup %s does not take the process: %s", directory.path.c_str(), ErrnoText(error).c_str());
+    return absl::OkStatus();
+  }
+  return ErrnoErrorF(error, "join cgroup %s", directory.path.c_str());
+}
+
+absl::Status Cgroup::Add(pid_t pid, CgroupsJoined joined) {
   for (const CgroupDirectory& directory : directories_) {
-    int error = WriteControlFile(directory.path + "/cgroup.procs", std::to_string(pid));
-    if (error == 0) continue;
-    if (tolerant_ || (directories_.size() > 1 && directory.controllers.empty())) {
-      LOG_WARNING("cgroup %s does not take the process: %s", directory.path.c_str(), ErrnoText(error).c_str());
-      continue;
-    }
-    return ErrnoErrorF(error, "join cgroup %s", directory.path.c_str());
+    if (directory.controllers.empty() ? joined.v2 : joined.v1) continue;
+    OK_OR_RETURN(Enter(directory, "/cgroup.procs", std::to_string(pid)));
   }
   return absl::OkStatus();
+}
+
+absl::Status Cgroup::AddSelf() {
+  for (const CgroupDirectory& directory : directories_) {
+    // A thread that moves itself (0) cannot meanwhile end or change its number, so that Linux spares the lock.
+    if (!directory.controllers.empty()) OK_OR_RETURN(Enter(directory, "/tasks", "0"));
+  }
+  return absl::OkStatus();
+}
+
+UniqueFd Cgroup::OpenUnified() const {
+  const CgroupDirectory* unified = Unified();
+  return UniqueFd(unified == nullptr ? -1 : open(unified->path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 absl::Status Cgroup::Apply(const ResourcesSpec& resources) {

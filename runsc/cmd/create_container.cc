@@ -60,7 +60,7 @@ class Creation {
   absl::Status Prepare();
   absl::StatusOr<std::vector<CgroupDirectory>> PlanCgroup();
   absl::StatusOr<pid_t> Launch();
-  absl::Status Cloned(pid_t pid);
+  absl::Status Cloned(pid_t pid, CgroupsJoined joined);
   absl::StatusOr<std::string> NamespacesReady();
   std::string StateJson() { return OciStateJson(container_->state(), ContainerStatus::kCreating, false); }
 
@@ -130,12 +130,12 @@ absl::StatusOr<std::vector<CgroupDirectory>> Creation::PlanCgroup() {
   return cgroups;
 }
 
-absl::Status Creation::Cloned(pid_t pid) {
+absl::Status Creation::Cloned(pid_t pid, CgroupsJoined joined) {
   std::optional<ProcessId> id = LookupProcess(pid);
   if (!id) return ErrorF("the sandbox's process is gone");
   container_->state().init = *id;
   OK_OR_RETURN(container_->Save());
-  OK_OR_RETURN(cgroup_.Add(pid));
+  OK_OR_RETURN(cgroup_.Add(pid, joined));
   AdjustOomScore(pid, spec_.process);
   return absl::OkStatus();
 }
@@ -160,7 +160,10 @@ absl::StatusOr<pid_t> Creation::Launch() {
     pty_ = OK_OR_RETURN(OpenPty(spec_.process.console_rows, spec_.process.console_columns));
   }
   for (int fd : {0, 1, 2}) launch.guest_fds.push_back({fd, pty_ ? pty_->slave.get() : fd});
-  launch.on_cloned = [this](pid_t pid) { return Cloned(pid); };
+  UniqueFd unified = cgroup_.OpenUnified();
+  launch.cgroup_fd = unified.get();
+  launch.in_child = [this] { return cgroup_.AddSelf(); };
+  launch.on_cloned = [this](pid_t pid, CgroupsJoined joined) { return Cloned(pid, joined); };
   launch.on_namespaces_ready = [this](pid_t) { return NamespacesReady(); };
   return LaunchSandbox(launch);
 }

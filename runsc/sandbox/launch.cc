@@ -81,6 +81,23 @@ struct Child {
   }
 };
 
+// What the new process says once it has joined its cgroups; anything else is why it could not.
+constexpr char kJoined = 0;
+
+absl::Status WaitUntilJoined(int handshake_fd, Child* child) {
+  std::string message(16384, '\0');
+  ssize_t n = ReceivePacket(handshake_fd, message.data(), message.size());
+  if (n == 1 && message[0] == kJoined) return absl::OkStatus();
+  if (n > 0) return absl::UnknownError(message.substr(0, n));
+  return DescribeEnd(std::exchange(child->pid, -1));
+}
+
+void JoinAndTell(const InitContext& context) {
+  absl::Status status = context.options->in_child();
+  if (!status.ok()) FailInit(context, MessageOf(status));
+  send(context.handshake_fd, &kJoined, 1, MSG_NOSIGNAL);
+}
+
 // Waits until the handshake socket is closed by exec, or says what went wrong before.
 absl::Status WaitForExec(int handshake_fd) {
   std::string message(16384, '\0');
@@ -134,14 +151,26 @@ absl::StatusOr<pid_t> LaunchSandbox(const LaunchOptions& options) {
   clone_args args = {};
   args.flags = namespaces.clone_flags;
   args.exit_signal = SIGCHLD;
+  // Files of the host are not its to open before its ids are mapped.
+  CgroupsJoined joined;
+  joined.v1 = options.in_child && !namespaces.new_user && !namespaces.join_user.valid();
   Child child;
-  child.pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
+  if (options.cgroup_fd >= 0) {
+    args.flags |= CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<uint64_t>(options.cgroup_fd);
+    child.pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
+    joined.v2 = child.pid >= 0;
+    args.flags = namespaces.clone_flags;
+    args.cgroup = 0;
+  }
+  if (child.pid < 0) child.pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
   if (child.pid < 0) return ErrnoErrorF(errno, "clone the sandbox's process");
   if (child.pid == 0) {
     child.pid = -1;
     // Or the end of the launcher would not be seen.
     handshake.Reset();
     sync.Reset();
+    if (joined.v1) JoinAndTell(context);
     RunInit(context);
   }
   handshake_child.Reset();
@@ -149,7 +178,8 @@ absl::StatusOr<pid_t> LaunchSandbox(const LaunchOptions& options) {
   control.Reset();
 
   OK_OR_RETURN(WriteIdMappings(child.pid, namespaces));
-  OK_OR_RETURN(options.on_cloned(child.pid));
+  if (joined.v1) OK_OR_RETURN(WaitUntilJoined(handshake.get(), &child));
+  OK_OR_RETURN(options.on_cloned(child.pid, joined));
   std::string state_json = OK_OR_RETURN(options.on_namespaces_ready(child.pid));
   if (pwrite(state.get(), state_json.data(), state_json.size(), 0) != static_cast<ssize_t>(state_json.size())) {
     return ErrnoErrorF(errno, "write state for hooks");

@@ -12,6 +12,7 @@
 #include "runsc/base/status.h"
 #include "runsc/config/options.h"
 #include "runsc/sandbox/boot_config.h"
+#include "runsc/cgroup/cgroup.h"
 #include "runsc/sandbox/boot_main.h"
 #include "runsc/spec/spec.h"
 #include "sentry/base/unique_fd.h"
@@ -28,9 +29,14 @@ struct LaunchOptions {
   std::vector<GuestFd> guest_fds;
   bool no_pivot = false;
 
-  // Called with the new process while it waits, its namespaces made and its ids mapped: puts it into the cgroup and
-  // records it. An error ends the launch.
-  std::function<absl::Status(pid_t pid)> on_cloned;
+  // Where the new process begins, if the host can do that: a directory of cgroup version 2; -1: none.
+  int cgroup_fd = -1;
+  // Called in the new process, before all else: joins the cgroups of version 1. Not called where that process may not (a
+  // user namespace). An error ends the launch.
+  std::function<absl::Status()> in_child;
+  // Called with the new process while it waits, its namespaces made and its ids mapped: puts it into the cgroups that it
+  // has not `joined` and records it. An error ends the launch.
+  std::function<absl::Status(pid_t pid, CgroupsJoined joined)> on_cloned;
   // Called next: the hooks that run in our namespaces. The JSON for those that run in the container's is returned.
   std::function<absl::StatusOr<std::string>(pid_t pid)> on_namespaces_ready;
 };
