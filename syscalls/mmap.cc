@@ -30,6 +30,27 @@ constexpr int kLegacyFlags = MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOU
                              MAP_UNINITIALIZED | MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE |
                              MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT;
 
+// Why MAP_HUGETLB fails where the pool of huge pages is empty, as it is by default. (MAP_NORESERVE, which Linux lets
+// through to a SIGBUS at the first access, is told so at once.)
+Errno HugePageError(const MmapRequest& request) {
+  uint64_t size;
+  switch (static_cast<unsigned>(request.flags) >> 26 & 0x3f) {  // MAP_HUGE_SHIFT
+    case 0:
+    case 21:
+      size = uint64_t{1} << 21;
+      break;
+    case 30:
+      size = uint64_t{1} << 30;
+      break;
+    default:
+      return Errno(EINVAL);
+  }
+  const uint64_t length = (request.length + size - 1) & ~(size - 1);
+  if (length == 0) return Errno(EINVAL);
+  if ((request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && request.address % size != 0) return Errno(EINVAL);
+  return Errno(ENOMEM);
+}
+
 // What a file allows, and its pages.
 Result<void> PrepareFile(File& file, MmapRequest& request) {
   switch (request.flags & MAP_TYPE) {
@@ -108,8 +129,7 @@ Result<uint64_t> SysMmap(Task& task, Hex address, uint64_t length, MmapProt prot
   request.flags = flags.value;
   request.offset = offset;
   if (flags.value & MAP_ANONYMOUS) {
-    // The pool of huge pages is empty, as it is by default.
-    if (flags.value & MAP_HUGETLB) return Errno(ENOMEM);
+    if (flags.value & MAP_HUGETLB) return HugePageError(request);
     // Anonymous memory has no MAP_SHARED_VALIDATE.
     if ((flags.value & MAP_TYPE) == MAP_SHARED_VALIDATE) return Errno(EINVAL);
     request.offset = 0;

@@ -33,7 +33,7 @@ constexpr SyscallEntry kEntries[] = {
     Full<SysLstat>(6, "lstat"),
     Full<SysPoll>(7, "poll"),
     Full<SysLseek>(8, "lseek"),
-    Partial<SysMmap>(9, "mmap", "No huge pages (MAP_HUGETLB)."),
+    Partial<SysMmap>(9, "mmap", "MAP_HUGETLB finds no huge pages."),
     Full<SysMprotect>(10, "mprotect"),
     Full<SysMunmap>(11, "munmap"),
     Full<SysBrk>(12, "brk"),

@@ -66,6 +66,31 @@ void* VdsoSymbol(std::string_view name) {
 
 }  // namespace
 
+GUEST_TEST(HugePages, AreNotThereUnlessReserved) {
+  char line[256];
+  long reserved = 0;
+  if (FILE* meminfo = fopen("/proc/meminfo", "re")) {
+    while (fgets(line, sizeof line, meminfo)) sscanf(line, "HugePages_Total: %ld", &reserved);
+    fclose(meminfo);
+  }
+  if (reserved != 0) return;  // By this host's administrator.
+  constexpr int kHuge = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+  constexpr size_t kSize = 2 << 20;
+  auto error = [](uintptr_t address, size_t length, int flags, int fd = -1) {
+    errno = 0;
+    return mmap(reinterpret_cast<void*>(address), length, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED ? errno : 0;
+  };
+  EXPECT_EQ(error(0, kSize, kHuge), ENOMEM);
+  EXPECT_EQ(error(0, 1, kHuge), ENOMEM);
+  EXPECT_EQ(error(0, kSize, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB), ENOMEM);
+  EXPECT_EQ(error(0, kSize, kHuge | 21 << 26), ENOMEM);
+  EXPECT_EQ(error(0, kSize, kHuge | 16 << 26), EINVAL);  // Pages of 64 KiB.
+  EXPECT_EQ(error(0, 0, kHuge), EINVAL);
+  EXPECT_EQ(error(0, SIZE_MAX, kHuge), EINVAL);
+  EXPECT_EQ(error(0x10001000, kSize, kHuge | MAP_FIXED), EINVAL);
+  EXPECT_EQ(error(0, kSize, MAP_PRIVATE | MAP_HUGETLB, 999), EBADF);
+}
+
 GUEST_TEST(Mremap, Errors) {
   char* p = Anonymous(4);
   ASSERT_NE(p, nullptr);
