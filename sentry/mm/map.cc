@@ -81,6 +81,12 @@ Result<uint64_t> MemoryManagerImpl::Mmap(const MmapRequest& request, const Memor
         if (eager && AllocateAnonymous(copy, range).ok()) {
           pmas_.MergeAround(range.start, range.end);
           AddMapOps(range, change);
+          // A fault costs the host three times what it costs to fill the page in here.
+          for (MapOp& op : change.ops) {
+            if (op.kind == MapOp::Kind::kMap && op.address >= range.start && op.address + op.length <= range.end) {
+              op.populate = op.length <= kLargestCopy;
+            }
+          }
         }
       }
       Apply(change).error_code();  // A stub that is gone is found out later.

@@ -33,6 +33,9 @@ constexpr uint64_t kSmallestReservation = uint64_t{1} << 30;
 constexpr absl::Duration kReclaimDelay = absl::Milliseconds(10);
 constexpr uint64_t kReclaimSoon = 4 << 20;
 constexpr uint64_t kMostDirty = 32 << 20;
+// Freed memory of up to this size is zeroed and handed out again: cheaper than to give it back to the host and to have it
+// make new pages.
+constexpr uint64_t kZeroedHere = 16 << 10;
 
 struct PageRefs {
   uint32_t count;
@@ -113,12 +116,12 @@ class MemoryFileImpl final : public MemoryFile {
   std::set<std::pair<uint64_t, uint64_t>> free_by_length_ ABSL_GUARDED_BY(mutex_);
   std::vector<FileRange> dirty_ ABSL_GUARDED_BY(mutex_);  // Freed, host memory not yet given back.
   uint64_t dirty_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t unreturned_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // The same, and what is being given back.
   int releasing_ ABSL_GUARDED_BY(mutex_) = 0;  // Parties that will soon free more.
   int punching_ ABSL_GUARDED_BY(mutex_) = 0;  // Batches taken from dirty_ and not yet in free_.
   int flush_waiters_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t allocated_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // Host memory in use when last asked, and all that was allocated since.
-  uint64_t committed_estimate_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool reclaimer_started_ ABSL_GUARDED_BY(mutex_) = false;  // With the first freed range.
 };
@@ -193,6 +196,7 @@ bool MemoryFileImpl::TakeDirty(uint64_t length, uint64_t* start) {
     dirty_[i].offset += length;
     dirty_[i].length -= length;
     dirty_bytes_ -= length;
+    unreturned_bytes_ -= length;
     if (dirty_[i].length == 0) dirty_.erase(dirty_.begin() + i);
     return true;
   }
@@ -201,13 +205,10 @@ bool MemoryFileImpl::TakeDirty(uint64_t length, uint64_t* start) {
 
 bool MemoryFileImpl::Charge(uint64_t length) {
   absl::MutexLock lock(&mutex_);
-  if (committed_estimate_ + length > limit_) {
-    struct stat st {};
-    if (HostFstat(fd_, &st) == 0) committed_estimate_ = static_cast<uint64_t>(st.st_blocks) * 512;
-    if (committed_estimate_ + length > limit_) return false;
-  }
-  committed_estimate_ += length;
-  return true;
+  if (allocated_bytes_ + unreturned_bytes_ + length <= limit_) return true;
+  // More than the limit is handed out, much of it untouched perhaps, which may change without our knowing.
+  struct stat st {};
+  return HostFstat(fd_, &st) != 0 || static_cast<uint64_t>(st.st_blocks) * 512 + length <= limit_;
 }
 
 Result<FileRange> MemoryFileImpl::Allocate(uint64_t length, const AllocateOptions& options) {
@@ -218,14 +219,17 @@ Result<FileRange> MemoryFileImpl::Allocate(uint64_t length, const AllocateOption
     if (attempt == 1) return Errno(ENOMEM);
     Flush();
   }
-  absl::MutexLock lock(&mutex_);
   uint64_t start;
-  if (!(options.will_overwrite && TakeDirty(length, &start)) && !FindFree(length, options, &start)) {
-    return Errno(ENOMEM);
+  bool dirty;
+  {
+    absl::MutexLock lock(&mutex_);
+    dirty = (options.will_overwrite || length <= kZeroedHere) && TakeDirty(length, &start);
+    if (!dirty && !FindFree(length, options, &start)) return Errno(ENOMEM);
+    refs_.Insert(start, start + length, PageRefs{1});
+    refs_.MergeAround(start, start + length);
+    allocated_bytes_ += length;
   }
-  refs_.Insert(start, start + length, PageRefs{1});
-  refs_.MergeAround(start, start + length);
-  allocated_bytes_ += length;
+  if (dirty && !options.will_overwrite) SafeZero(base_ + start, length);
   return FileRange{start, length};
 }
 
@@ -256,6 +260,7 @@ void MemoryFileImpl::DecRef(FileRange range) {
       uint64_t length = it->second.end - it->first;
       allocated_bytes_ -= length;
       dirty_bytes_ += length;
+      unreturned_bytes_ += length;
       if (!dirty_.empty() && dirty_.back().end() == it->first) {
         dirty_.back().length += length;
       } else {
@@ -304,7 +309,10 @@ void MemoryFileImpl::PunchAndFree(std::vector<FileRange> ranges) {
   ranges.resize(kept + 1);
   for (const FileRange& range : ranges) Punch(range);
   absl::MutexLock lock(&mutex_);
-  for (const FileRange& range : ranges) AddFree(range.offset, range.end());
+  for (const FileRange& range : ranges) {
+    AddFree(range.offset, range.end());
+    unreturned_bytes_ -= range.length;
+  }
   --punching_;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -95,8 +96,25 @@ TEST_F(MemoryFileTest, EnforcesItsLimit) {
   EXPECT_EQ(small->Allocate(kPage).error_code(), ENOMEM);
   small->DecRef(used);
   FileRange again = small->Allocate(kPage).value();
+  // What was handed out long ago is touched now.
+  memset(small->Pointer(sparse.offset), 1, sparse.length);
+  EXPECT_EQ(small->Allocate(kPage).error_code(), ENOMEM);
+  EXPECT_EQ(small->Room(), 0u);
   small->DecRef(again);
   small->DecRef(sparse);
+  small->Flush();
+  EXPECT_EQ(small->Room(), 64 * kPage);
+}
+
+// A range that is freed and handed out again at once, before the host has it back.
+TEST_F(MemoryFileTest, SmallRangesAreZeroWhenReusedAtOnce) {
+  for (uint64_t pages : {1, 2, 4, 3, 1}) {
+    FileRange range = file_->Allocate(pages * kPage).value();
+    const uint8_t* bytes = file_->Pointer(range.offset);
+    EXPECT_TRUE(std::all_of(bytes, bytes + range.length, [](uint8_t byte) { return byte == 0; }));
+    memset(file_->Pointer(range.offset), 0xff, range.length);
+    file_->DecRef(range);
+  }
 }
 
 TEST_F(MemoryFileTest, AlignsHugeRangesAndHonoursHints) {
