@@ -31,12 +31,15 @@ class TracedSpace final : public RefCounted {
   explicit TracedSpace(RefPtr<stub::StubProcess> process) : process_(std::move(process)) {}
 
   stub::StubProcess& process() { return *process_; }
+  // Starts a guest thread and attaches the calling host thread to it. ESRCH, EAGAIN, ENOMEM.
+  Result<stub::ThreadArea*> StartAttached();
   void Add(TracedThread* thread);
   void Remove(TracedThread* thread);
   void Destroy();
 
  private:
   const RefPtr<stub::StubProcess> process_;
+  absl::Mutex attach_mu_;  // While the process is exposed to tracers. Before the process's own lock.
   absl::Mutex mu_;
   std::vector<TracedThread*> threads_ ABSL_GUARDED_BY(mu_);
 };

@@ -57,6 +57,22 @@ void TracedSpace::Remove(TracedThread* thread) {
   std::erase(threads_, thread);
 }
 
+Result<stub::ThreadArea*> TracedSpace::StartAttached() {
+  absl::MutexLock lock(&attach_mu_);
+  stub::ThreadArea* area = TRY(process_->StartThread());
+  Result<void> attached = process_->ExposeToTracers(true);
+  if (attached.ok() && ptrace(PTRACE_SEIZE, area->tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) != 0) attached = Errno(errno);
+  Result<void> hidden = process_->ExposeToTracers(false);
+  if (!attached.ok() || !hidden.ok()) {
+    // A thread that is attached and not wanted goes with its process alone, which has ended if it answers no more.
+    if (attached.ok()) process_->Kill();
+    SetState(*area->header, STATE_EXIT);
+    process_->AbandonThread(area);
+    return attached.ok() ? hidden.error() : attached.error();
+  }
+  return area;
+}
+
 void TracedSpace::Destroy() {
   absl::MutexLock lock(&mu_);
   std::vector<int> tids;
@@ -73,13 +89,7 @@ TracedThread::TracedThread(RefPtr<TracedSpace> space, stub::ThreadArea* area)
 bool TracedThread::IsTracedByMe() const { return tracer_ == &ThisTracer(); }
 
 Result<RefPtr<TracedThread>> TracedThread::Start(RefPtr<TracedSpace> space) {
-  stub::ThreadArea* area = TRY(space->process().StartThread());
-  if (ptrace(PTRACE_SEIZE, area->tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) != 0) {
-    const int error = errno;
-    SetState(*area->header, STATE_EXIT);
-    space->process().AbandonThread(area);
-    return Errno(error);
-  }
+  stub::ThreadArea* area = TRY(space->StartAttached());
   RefPtr<TracedThread> thread = RefPtr<TracedThread>::Adopt(new TracedThread(space, area));
   space->Add(thread.get());
   ThisTracer().Add(thread);

@@ -139,6 +139,7 @@ std::vector<sock_filter> ServiceFilter() {
   b.AllowIfEqual(SYS_close);
   b.AllowIfEqual(SYS_exit_group);
   AllowWithArg(b, SYS_clone, 0, kThreadCloneFlags);
+  AllowWithArg(b, SYS_prctl, 0, PR_SET_DUMPABLE);
   b.Return(SECCOMP_RET_TRAP);
   b.EndRange();
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -197,6 +198,13 @@ Result<ThreadArea*> StubProcess::StartThread() {
   area->tid = tid;
   area->cpu = service_cpu_;  // Inherited.
   return area;
+}
+
+Result<void> StubProcess::ExposeToTracers(bool exposed) {
+  absl::MutexLock lock(&mu_);
+  if (destroyed_) return Errno(ESRCH);
+  page_->ops[0] = {SYS_prctl, {PR_SET_DUMPABLE, exposed ? uint64_t{1} : 0, 0, 0, 0}};
+  return Execute(1, {});
 }
 
 void StubProcess::AbandonThread(ThreadArea* area) {

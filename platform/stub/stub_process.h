@@ -46,6 +46,9 @@ class StubProcess final : public RefCounted {
 
   // A new guest thread, waiting in its area for STATE_RUN or EXIT. ESRCH, EAGAIN, ENOMEM.
   Result<ThreadArea*> StartThread();
+  // Stubs are not dumpable: their user's other processes on the host can neither trace nor read them. While exposed they can,
+  // and the sentry, which has the same user and no capabilities, can attach. What is attached stays so. ESRCH.
+  Result<void> ExposeToTracers(bool exposed);
   // The thread in `area` has been told to end, or has ended; the area is used again when it has.
   void AbandonThread(ThreadArea* area);
 
