@@ -1,6 +1,7 @@
 // Record locks of fcntl(2), and flock(2).
 #include <sys/file.h>
 
+#include "sentry/kernel/task_waiter.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/time/timers.h"
 #include "sentry/vfs/locks.h"
@@ -44,20 +45,7 @@ Result<FileLock> ToLock(Task& task, File& file, bool ofd, const abi::Flock& want
 
 // Tries until it is granted; sleeps in between, found to be a deadlock or interrupted.
 Result<void> SetAndWait(Task& task, FileLocks& locks, const FileLock& wanted) {
-  class TaskWaiter final : public Waiter {
-   public:
-    TaskWaiter(Task& task, WaitQueue& queue) : task_(task), queue_(queue) { queue_.Add(this, kEventAny); }
-    ~TaskWaiter() override { queue_.Remove(this); }
-    bool OnEvent(EventMask) override {
-      task_.Wake();
-      return true;
-    }
-
-   private:
-    Task& task_;
-    WaitQueue& queue_;
-  };
-  TaskWaiter waiter(task, locks.queue());
+  WakeTask waiter(task, locks.queue(), kEventAny);
   while (true) {
     Result<void> result = locks.Set(wanted);
     if (result.error_code() != EAGAIN) return result;

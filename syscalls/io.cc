@@ -3,25 +3,12 @@
 #include <sys/uio.h>
 
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_waiter.h"
 #include "sentry/time/timers.h"
 #include "sentry/vfs/file.h"
 
 namespace caisson {
 namespace {
-
-class TaskWaiter final : public Waiter {
- public:
-  TaskWaiter(Task& task, WaitQueue& queue, EventMask events) : task_(task), queue_(queue) { queue_.Add(this, events); }
-  ~TaskWaiter() override { queue_.Remove(this); }
-  bool OnEvent(EventMask) override {
-    task_.Wake();
-    return true;
-  }
-
- private:
-  Task& task_;
-  WaitQueue& queue_;
-};
 
 int64_t LimitOf(File& file, bool write, int rwf_flags) {
   if (file.nonblocking() || (rwf_flags & RWF_NOWAIT)) return 0;
@@ -35,7 +22,7 @@ Result<size_t> BlockingIo(Task& task, WaitQueue* queue, EventMask events, int64_
   Result<size_t> result = attempt();
   if (result.error_code() != EAGAIN || limit_ns == 0 || !queue) return result;
   const int64_t deadline = limit_ns == kNoDeadline ? kNoDeadline : DeadlineAfter(limit_ns);
-  TaskWaiter waiter(task, *queue, events);
+  WakeTask waiter(task, *queue, events);
   while (true) {
     result = attempt();
     if (result.error_code() != EAGAIN) return result;

@@ -1,19 +1,26 @@
 #include "runsc/boot/process.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
+#include "sentry/base/log.h"
 #include "sentry/fs/host/host_file.h"
+#include "sentry/fs/host/host_tty.h"
 #include "sentry/kernel/credentials.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/vfs/file.h"
+#include "sentry/vfs/mount.h"
 #include "sentry/vfs/vfs.h"
 
 namespace caisson {
 namespace {
+
+constexpr uint32_t kNoId = UINT32_MAX;
 
 RefPtr<const Credentials> MakeCredentials(Kernel& kernel, const proto::Process& process) {
   RefPtr<Credentials> creds = MakeRef<Credentials>();
@@ -72,6 +79,33 @@ Result<void> EnsureWorkingDirectory(Kernel& kernel, const ContainerContext& cont
   }
 }
 
+// The root of the devpts instance at /dev/pts; invalid where none is mounted.
+VfsPath FindDevpts(Kernel& kernel, const ContainerContext& container) {
+  RefPtr<const Credentials> root = Credentials::Root(kernel.initial_user_ns());
+  WalkContext walk{*root, container.mount_ns->root(), container.mount_ns->root()};
+  Result<VfsPath> found = kernel.vfs().Resolve(walk, "/dev/pts", FollowLast::kYes);
+  if (!found.ok() || strcmp(found->mount->fs().type_name(), "devpts") != 0 || found->dentry != found->mount->root()) return {};
+  return *found;
+}
+
+// OCI runtime-spec, "Default Devices": /dev/console is the terminal of a container that has one.
+Result<void> MountConsole(Kernel& kernel, const ContainerContext& container, HostTty& terminal) {
+  Vfs& vfs = kernel.vfs();
+  RefPtr<const Credentials> root = Credentials::Root(kernel.initial_user_ns());
+  WalkContext walk{*root, container.mount_ns->root(), container.mount_ns->root()};
+  Result<VfsPath> at = vfs.Resolve(walk, "/dev/console", FollowLast::kYes);
+  if (at.error_code() == ENOENT) {
+    OpenRequest request;
+    request.flags = O_CREAT | O_WRONLY;
+    request.mode = 0600;
+    TRY(vfs.Open(walk, "/dev/console", request));
+    at = vfs.Resolve(walk, "/dev/console", FollowLast::kYes);
+  }
+  VfsPath place = TRY(std::move(at));
+  if (terminal.in_devpts()) return vfs.Bind(*container.mount_ns, terminal.path(), place, false, 0);
+  return vfs.Attach(*container.mount_ns, terminal.path().mount, place);
+}
+
 }  // namespace
 
 Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerContext& container, const proto::Process& process,
@@ -84,6 +118,16 @@ Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerCo
     return Errno(EINVAL);
   }
   args.filename = args.argv[0];
+  for (const auto& [name, id, exists] : {
+           std::tuple("uid", process.user().uid(), kernel.initial_user_ns()->UidToKernel(process.user().uid()) != kNoId),
+           std::tuple("gid", process.user().gid(), kernel.initial_user_ns()->GidToKernel(process.user().gid()) != kNoId),
+       }) {
+    if (exists) continue;
+    failure->set_host_errno(EINVAL);
+    failure->set_message(std::string("process.user.") + name + ": " + std::to_string(id) + " is not mapped by linux." + name +
+                         "Mappings");
+    return Errno(EINVAL);
+  }
   args.creds = MakeCredentials(kernel, process);
   args.mount_ns = container.mount_ns;
   args.pid_ns = container.pid_ns;
@@ -103,6 +147,7 @@ Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerCo
     failure->set_message("chdir to cwd (\"" + args.cwd + "\") set in config.json failed: " + strerror(cwd.error().code()));
     return cwd.error();
   }
+  const VfsPath devpts = FindDevpts(kernel, container);
   RefPtr<File> terminal;
   for (PassedFd& fd : fds) {
     if (fd.guest < 0 || fd.guest >= 1024) continue;
@@ -112,7 +157,7 @@ Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerCo
       args.stdio[fd.guest] = terminal;
       continue;
     }
-    Result<RefPtr<File>> file = NewHostFile(kernel, std::move(fd.host), *args.creds);
+    Result<RefPtr<File>> file = NewHostFile(kernel, std::move(fd.host), *args.creds, devpts);
     if (!file.ok()) {
       failure->set_host_errno(file.error().code());
       failure->set_message("descriptor " + std::to_string(fd.guest) + " cannot be passed to the container: " +
@@ -123,6 +168,11 @@ Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerCo
     if (process.terminal() && fd.guest <= 2) terminal = *file;
   }
   args.controlling_terminal = terminal;
+  HostTty* console = terminal ? dynamic_cast<HostTty*>(terminal->tty()) : nullptr;
+  if (console != nullptr && !container.pid_ns->init()) {
+    Result<void> mounted = MountConsole(kernel, container, *console);
+    if (!mounted.ok()) LOG_WARNING("process.terminal: mounting /dev/console: %s", strerror(mounted.error_code()));
+  }
   Result<RefPtr<ThreadGroup>> created = kernel.CreateProcess(args);
   if (!created.ok()) DescribeExecFailure(args.filename, created.error(), failure);
   return created;

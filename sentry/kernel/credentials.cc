@@ -77,6 +77,8 @@ struct UserNamespace::Maps {
   mutable absl::Mutex mutex;
   std::vector<Extent> uid ABSL_GUARDED_BY(mutex);
   std::vector<Extent> gid ABSL_GUARDED_BY(mutex);
+  std::vector<Extent> host_uid ABSL_GUARDED_BY(mutex);  // Empty: not in a user namespace of the host.
+  std::vector<Extent> host_gid ABSL_GUARDED_BY(mutex);
   bool deny_setgroups ABSL_GUARDED_BY(mutex) = false;
 };
 
@@ -158,6 +160,28 @@ std::vector<UserNamespace::Extent> UserNamespace::uid_map() const {
 std::vector<UserNamespace::Extent> UserNamespace::gid_map() const {
   absl::ReaderMutexLock lock(&maps_->mutex);
   return maps_->gid;
+}
+
+void UserNamespace::SetHostMaps(const std::vector<Extent>& uid, const std::vector<Extent>& gid) {
+  auto inside = [](std::vector<Extent> map) {
+    for (Extent& extent : map) extent.lower_first = extent.first;
+    return map;
+  };
+  absl::MutexLock lock(&maps_->mutex);
+  maps_->uid = inside(uid);
+  maps_->gid = inside(gid);
+  maps_->host_uid = uid;
+  maps_->host_gid = gid;
+}
+
+std::vector<UserNamespace::Extent> UserNamespace::uid_map_outside() const {
+  absl::ReaderMutexLock lock(&maps_->mutex);
+  return maps_->host_uid.empty() ? maps_->uid : maps_->host_uid;
+}
+
+std::vector<UserNamespace::Extent> UserNamespace::gid_map_outside() const {
+  absl::ReaderMutexLock lock(&maps_->mutex);
+  return maps_->host_gid.empty() ? maps_->gid : maps_->host_gid;
 }
 
 bool UserNamespace::setgroups_allowed() const {

@@ -80,6 +80,13 @@ class UserNamespace : public RefCounted {
   void SetGidMap(std::vector<Extent> map);
   std::vector<Extent> uid_map() const;
   std::vector<Extent> gid_map() const;
+
+  // Of the initial namespace, when the sandbox itself lives in a user namespace of the host: only ids that are mapped exist
+  // inside, and `lower_first` is what the host calls them. Kernel ids stay those seen inside.
+  void SetHostMaps(const std::vector<Extent>& uid, const std::vector<Extent>& gid);
+  // The maps as whoever is outside the namespace reads them: host ids where SetHostMaps() gave them.
+  std::vector<Extent> uid_map_outside() const;
+  std::vector<Extent> gid_map_outside() const;
   bool setgroups_allowed() const;
   void DenySetgroups();
 

@@ -91,8 +91,8 @@ class Kernel {
   };
   // ENOENT, EACCES, ENOEXEC … of the program; the message for a person is made by the caller.
   Result<RefPtr<ThreadGroup>> CreateProcess(const ProcessArgs& args);
-  // Lets a created process run.
-  void StartProcess(ThreadGroup& process);
+  // Lets a created process run. `protect_init`: signals that it has no handler for do not end an init (pid_namespaces(7)).
+  void StartProcess(ThreadGroup& process, bool protect_init = true);
 
   // All live tasks of a container (empty id: of the sandbox), a snapshot.
   std::vector<RefPtr<Task>> Tasks(const std::string& container_id = "");

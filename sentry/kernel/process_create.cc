@@ -124,11 +124,11 @@ Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   return process;
 }
 
-void Kernel::StartProcess(ThreadGroup& process) {
+void Kernel::StartProcess(ThreadGroup& process, bool protect_init) {
   RefPtr<Task> leader = process.leader();
   if (!leader) return;
   Task::State& state = leader->state();
-  if (state.becomes_init) {
+  if (state.becomes_init && protect_init) {
     absl::MutexLock lock(&process.state().signal_mutex);
     process.state().unkillable = true;
   }

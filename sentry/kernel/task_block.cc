@@ -1,6 +1,7 @@
 // How a task sleeps: on its own word, which a wake-up, a signal or its death can always break.
 #include "sentry/base/host_futex.h"
 #include "sentry/kernel/task_state.h"
+#include "sentry/kernel/task_waiter.h"
 
 namespace caisson {
 namespace {
@@ -8,20 +9,6 @@ namespace {
 constexpr uint32_t kIdle = 0;
 constexpr uint32_t kWoken = 1;
 constexpr uint32_t kAsleep = 2;
-
-class WakeTask final : public Waiter {
- public:
-  WakeTask(Task& task, WaitQueue& queue, EventMask mask) : task_(task), queue_(queue) { queue_.Add(this, mask); }
-  ~WakeTask() override { queue_.Remove(this); }
-  bool OnEvent(EventMask) override {
-    task_.Wake();
-    return true;
-  }
-
- private:
-  Task& task_;
-  WaitQueue& queue_;
-};
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 #include "sentry/kernel/tty.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 
 #include <utility>
@@ -48,6 +49,13 @@ Result<void> Tty::Attach(Task& task, int steal) {
   }
   session->SetTty(RefPtr<Tty>(this));
   return {};
+}
+
+void Tty::AttachOnOpen(int flags) {
+  Task* task = Task::Current();
+  if (task == nullptr || (flags & O_NOCTTY)) return;
+  RefPtr<Session> own = task->thread_group().session();
+  if (own->leader() == &task->thread_group() && !own->tty() && !session()) Attach(*task, 0).error_code();
 }
 
 void Tty::Detach(Session& session) {

@@ -31,6 +31,8 @@ class Tty : public RefCounted {
   // EPERM: the task does not lead its session, has a terminal already, or this one has another session (unless stolen by
   // CAP_SYS_ADMIN with `steal` 1).
   Result<void> Attach(Task& task, int steal);
+  // By open(2) of the terminal: the same, quietly not where Attach() would fail or O_NOCTTY is among `flags`.
+  void AttachOnOpen(int flags);
   // The session gives it up (TIOCNOTTY by its leader, exit of the leader, hangup): SIGHUP and SIGCONT to the foreground group.
   void Detach(Session& session);
 

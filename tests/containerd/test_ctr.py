@@ -114,7 +114,9 @@ class Ctr(TestCase):
 
     def test_run_on_a_terminal(self):
         command = self.containerd.command("run", *self.containerd.run_flags(), "--rm", "-t", daemon.IMAGE, self.container)
-        command += ["/bin/sh", "-c", "test -t 0 && test -t 1 && tty && for n in 1 2 3 4 5 6 7 8 9; do stty size 2>/dev/null && break; sleep 0.3; done; exit 3"]
+        # ctr sets the size at some moment after the start.
+        wait = "n=0; until [ \"$(stty size)\" = '33 77' ] || [ $n = 50 ]; do n=$((n+1)); sleep 0.1; done; stty size"
+        command += ["/bin/sh", "-c", f"test -t 0 && test -t 1 && tty && {{ {wait}; }}; exit 3"]
         typescript = os.path.join(self.work, "typescript")
         script = subprocess.run(
             ["script", "-qec", "stty rows 33 cols 77; " + shlex.join(command), typescript],

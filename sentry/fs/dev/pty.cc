@@ -10,6 +10,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "sentry/fs/dev/line_discipline.h"
 #include "sentry/fs/synthetic/synthetic.h"
 #include "sentry/kernel/task.h"
@@ -19,7 +20,7 @@
 namespace caisson {
 namespace {
 
-constexpr unsigned kTtyMajor = 5, kPtsMajor = 136, kMinorTty = 0, kMinorPtmx = 2;
+constexpr unsigned kTtyMajor = 5, kMinorTty = 0, kMinorPtmx = 2;
 constexpr int kMaxPtys = 4096;
 
 class DevptsRoot;
@@ -183,11 +184,7 @@ class SlaveInode : public SyntheticInode {
       absl::MutexLock lock(&pty_->mutex);
       pty_->slave_path = path;
     }
-    Task* task = Task::Current();
-    if (task && !(flags & O_NOCTTY) && task->thread_group().session()->leader() == &task->thread_group() &&
-        !task->thread_group().session()->tty() && !pty_->session()) {
-      pty_->Attach(*task, 0).error_code();  // Opening succeeds all the same.
-    }
+    pty_->AttachOnOpen(flags);
     return RefPtr<File>(std::move(file));
   }
 
@@ -221,6 +218,8 @@ class DevptsRoot : public SyntheticDirectory {
   std::vector<SyntheticEntry> List() override;
   // A new pair, with its slave's inode in place. ENOSPC.
   Result<RefPtr<Pty>> Allocate();
+  // Gives the lowest free number to what `make` makes for it. ENOSPC.
+  Result<int> Add(absl::FunctionRef<RefPtr<Inode>(int number, uint32_t mode)> make);
   void Release(int index) {
     RefPtr<Inode> dropped;
     absl::MutexLock lock(&mutex_);
@@ -354,6 +353,15 @@ Result<RefPtr<Pty>> DevptsRoot::Allocate() {
   Task* task = Task::Current();
   const uid_t uid = options_.has_uid || !task ? options_.uid : task->creds().fsuid;
   const gid_t gid = options_.has_gid || !task ? options_.gid : task->creds().fsgid;
+  RefPtr<Pty> pty;
+  TRY(Add([&](int index, uint32_t mode) {
+    pty = MakeRef<Pty>(index);
+    return RefPtr<Inode>(MakeRef<SlaveInode>(fs_, pty, mode, uid, gid));
+  }));
+  return pty;
+}
+
+Result<int> DevptsRoot::Add(absl::FunctionRef<RefPtr<Inode>(int number, uint32_t mode)> make) {
   absl::MutexLock lock(&mutex_);
   int index = 0;
   for (const auto& [used, inode] : slaves_) {
@@ -361,9 +369,8 @@ Result<RefPtr<Pty>> DevptsRoot::Allocate() {
     ++index;
   }
   if (index >= options_.max) return Errno(ENOSPC);
-  RefPtr<Pty> pty = MakeRef<Pty>(index);
-  slaves_[index] = MakeRef<SlaveInode>(fs_, pty, options_.mode, uid, gid);
-  return pty;
+  slaves_[index] = make(index, options_.mode);
+  return index;
 }
 
 class DevptsFilesystem : public SyntheticFilesystem {
@@ -449,6 +456,18 @@ Result<RefPtr<File>> OpenPtmx(Kernel& kernel, const VfsPath& path, int flags, ui
 
 Result<RefPtr<Filesystem>> NewDevpts(Kernel& kernel, const MountData& data) {
   return RefPtr<Filesystem>(MakeRef<DevptsFilesystem>(kernel, TRY(ParseOptions(data.data))));
+}
+
+Result<int> AddHostTerminal(Filesystem& devpts, absl::FunctionRef<RefPtr<Inode>(int number, uint32_t mode)> make) {
+  RefPtr<Inode> root = devpts.root();
+  DevptsRoot* directory = dynamic_cast<DevptsRoot*>(root.get());
+  if (directory == nullptr) return Errno(ENODEV);
+  return directory->Add(make);
+}
+
+void RemoveHostTerminal(Filesystem& devpts, int number) {
+  RefPtr<Inode> root = devpts.root();
+  if (DevptsRoot* directory = dynamic_cast<DevptsRoot*>(root.get())) directory->Release(number);
 }
 
 void RegisterTerminalDevices() {

@@ -20,6 +20,7 @@ namespace caisson {
 namespace {
 
 constexpr uint64_t kHostFsMagic = 0x43415849;
+constexpr int kKeptFlags = O_ACCMODE | O_APPEND | O_NONBLOCK | O_ASYNC;
 constexpr int kRwfPassed = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
 
 class HostFilesystem final : public Filesystem {
@@ -125,14 +126,7 @@ Result<void> HostInode::SetAttr(const SetAttrRequest& request) {
 Result<RefPtr<File>> HostInode::Open(const VfsPath& path, int flags) {
   const int host_mode = descriptor_->host_flags() & O_ACCMODE;
   if (host_mode != O_RDWR && (flags & O_ACCMODE) != host_mode) return Errno(EACCES);
-  RefPtr<HostTty> tty;
-  if (descriptor_->kind() == HostDescriptor::Kind::kTerminal) {
-    struct stat host;
-    if (HostFstat(descriptor_->fd(), &host) != 0) return Errno(errno);
-    tty = HostTty::Of(descriptor_, host.st_rdev, RefPtr<Inode>(this));
-  }
-  constexpr int kKept = O_ACCMODE | O_APPEND | O_NONBLOCK | O_ASYNC;
-  return RefPtr<File>(MakeRef<HostFile>(path, flags & kKept, descriptor_, std::move(tty)));
+  return RefPtr<File>(MakeRef<HostFile>(path, flags & kKeptFlags, descriptor_, nullptr));
 }
 
 Result<size_t> HostFile::Read(Task& task, IoBuffer& destination, int) {
@@ -187,7 +181,6 @@ Result<void> HostFile::Fsync(Task&, bool data_only) {
 }
 
 std::string NameOf(const HostDescriptor& descriptor, uint64_t rdev) {
-  if (descriptor.kind() == HostDescriptor::Kind::kTerminal) return "/dev/console";
   switch (descriptor.type()) {
     case S_IFIFO:
       return "pipe:";
@@ -203,14 +196,24 @@ std::string NameOf(const HostDescriptor& descriptor, uint64_t rdev) {
 
 }  // namespace
 
-Result<RefPtr<File>> NewHostFile(Kernel& kernel, UniqueFd fd, const Credentials& creds) {
+RefPtr<File> NewTerminalFile(const VfsPath& path, int flags, RefPtr<HostDescriptor> descriptor, RefPtr<HostTty> tty) {
+  return MakeRef<HostFile>(path, flags & kKeptFlags, std::move(descriptor), std::move(tty));
+}
+
+Result<RefPtr<File>> NewHostFile(Kernel& kernel, UniqueFd fd, const Credentials& creds, const VfsPath& devpts) {
   RefPtr<HostDescriptor> descriptor = TRY(HostDescriptor::New(std::move(fd)));
   struct stat host;
   if (HostFstat(descriptor->fd(), &host) != 0) return Errno(errno);
+  constexpr int kShown = O_ACCMODE | O_APPEND;
+  if (descriptor->kind() == HostDescriptor::Kind::kTerminal) {
+    RefPtr<HostTty> tty = TRY(HostTty::Of(kernel, descriptor, {host.st_dev, host.st_rdev}, creds, devpts));
+    const VfsPath path = tty->path();
+    const int flags = descriptor->host_flags() & kShown;
+    return NewTerminalFile(path, flags, std::move(descriptor), std::move(tty));
+  }
   RefPtr<Filesystem> fs = MakeRef<HostFilesystem>(kernel);
   RefPtr<Inode> inode =
       MakeRef<HostInode>(fs, descriptor, kernel.NextId(), creds.fsuid, creds.fsgid, host.st_mode);
-  constexpr int kShown = O_ACCMODE | O_APPEND;
   return inode->Open(kernel.vfs().AnonInodePath(inode, NameOf(*descriptor, host.st_rdev)), descriptor->host_flags() & kShown);
 }
 

@@ -1,13 +1,18 @@
 #include "sentry/fs/host/host_tty.h"
 
 #include <asm/termbits.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 
 #include <cstring>
 #include <map>
 #include <utility>
 
+#include "sentry/fs/dev/pty.h"
 #include "sentry/kernel/task.h"
+#include "sentry/vfs/mount.h"
 #include "sentry/vfs/vfs.h"
 
 namespace caisson {
@@ -19,9 +24,12 @@ using Termios2 = struct ::termios2;
 using Winsize = struct ::winsize;
 static_assert(sizeof(Termios) == 36 && offsetof(Termios2, c_cc) == offsetof(Termios, c_cc) && sizeof(Termios2) == 44 && sizeof(Winsize) == 8);
 
+constexpr uint32_t kOwnMode = 0620;              // Where no devpts says another.
+constexpr uint64_t kConsoleDevice = 5 << 8 | 1;  // makedev(5, 1)
+
 struct Registry {
   absl::Mutex mutex;
-  std::map<uint64_t, HostTty*> terminals ABSL_GUARDED_BY(mutex);  // By device number; no references.
+  std::map<HostTty::Id, HostTty*> terminals ABSL_GUARDED_BY(mutex);  // No references.
 };
 Registry& Terminals() {
   static Registry* const registry = new Registry;
@@ -45,26 +53,109 @@ Result<int64_t> SetThrough(Task& task, int fd, unsigned command, uint64_t argume
 
 }  // namespace
 
-RefPtr<HostTty> HostTty::Of(RefPtr<HostDescriptor> descriptor, uint64_t rdev, RefPtr<Inode> inode) {
-  absl::MutexLock lock(&Terminals().mutex);
-  HostTty*& known = Terminals().terminals[rdev];
-  if (known && known->TryIncRef()) return RefPtr<HostTty>::Adopt(known);
-  known = new HostTty(std::move(descriptor), rdev, std::move(inode));
-  return RefPtr<HostTty>::Adopt(known);
+TerminalInode::TerminalInode(Filesystem& fs, uint32_t mode, const Credentials& owner, uint64_t ino, uint64_t rdev,
+                             std::shared_ptr<Link> link)
+    : SyntheticInode(fs, S_IFCHR | mode, owner.fsuid, owner.fsgid), shown_ino_(ino), rdev_(rdev), link_(std::move(link)) {}
+
+void TerminalInode::FillAttr(InodeAttr& attr) {
+  attr.ino = shown_ino_;
+  attr.rdev = rdev_;
+  attr.block_size = 1024;
 }
 
-HostTty::HostTty(RefPtr<HostDescriptor> descriptor, uint64_t rdev, RefPtr<Inode> inode)
-    : Tty("console"), descriptor_(std::move(descriptor)), rdev_(rdev), inode_(std::move(inode)) {}
+Result<void> TerminalInode::SetAttr(const SetAttrRequest& request) {
+  ApplyAttr(request);
+  return {};
+}
+
+Result<RefPtr<File>> TerminalInode::Open(const VfsPath& path, int flags) {
+  RefPtr<HostTty> tty;
+  {
+    absl::MutexLock lock(&link_->mutex);
+    if (link_->tty == nullptr || !link_->tty->TryIncRef()) return Errno(EIO);
+    tty = RefPtr<HostTty>::Adopt(link_->tty);
+  }
+  RefPtr<File> file = TRY(tty->Open(path, flags));
+  tty->AttachOnOpen(flags);
+  return file;
+}
+
+Result<RefPtr<HostTty>> HostTty::Of(Kernel& kernel, RefPtr<HostDescriptor> descriptor, const Id& id, const Credentials& owner,
+                                    const VfsPath& devpts) {
+  absl::MutexLock lock(&Terminals().mutex);
+  auto known = Terminals().terminals.find(id);
+  if (known != Terminals().terminals.end() && known->second->TryIncRef()) return RefPtr<HostTty>::Adopt(known->second);
+
+  auto link = std::make_shared<TerminalInode::Link>();
+  RefPtr<Filesystem> fs;
+  int number = -1;
+  if (devpts.valid()) {
+    fs = RefPtr<Filesystem>(&devpts.mount->fs());
+    Result<int> added = AddHostTerminal(*fs, [&](int n, uint32_t mode) {
+      return RefPtr<Inode>(MakeRef<TerminalInode>(*fs, mode, owner, n + 3, makedev(kPtsMajor, n), link));
+    });
+    if (added.ok()) number = *added;
+  }
+  if (number < 0) {
+    auto own = MakeRef<SyntheticFilesystem>(kernel, "devpts", DEVPTS_SUPER_MAGIC, /*caches_names=*/false);
+    own->SetRoot(MakeRef<TerminalInode>(*own, kOwnMode, owner, 1, kConsoleDevice, link));
+    fs = std::move(own);
+  }
+  VfsPath path;
+  if (number >= 0) {
+    RefPtr<const Credentials> root = Credentials::Root(kernel.initial_user_ns());
+    Result<VfsPath> slave =
+        kernel.vfs().Resolve(WalkContext{*root, devpts, devpts}, std::to_string(number), FollowLast::kNo);
+    if (!slave.ok()) {
+      RemoveHostTerminal(*fs, number);
+      return slave.error();
+    }
+    path = *std::move(slave);
+  } else {
+    RefPtr<Mount> mount = kernel.vfs().NewMount(fs, 0, "devpts");
+    RefPtr<Dentry> dentry = mount->root();
+    path = VfsPath(std::move(mount), std::move(dentry));
+  }
+  // Nothing fails from here on: its end would want the registry.
+  auto tty = RefPtr<HostTty>::Adopt(new HostTty(std::move(descriptor), id, std::move(fs), number, link, std::move(path)));
+  {
+    absl::MutexLock link_lock(&link->mutex);
+    link->tty = tty.get();
+  }
+  Terminals().terminals[id] = tty.get();
+  return tty;
+}
+
+HostTty::HostTty(RefPtr<HostDescriptor> descriptor, const Id& id, RefPtr<Filesystem> fs, int number,
+                 std::shared_ptr<TerminalInode::Link> link, VfsPath path)
+    : Tty(number >= 0 ? "pts/" + std::to_string(number) : "console"),
+      descriptor_(std::move(descriptor)),
+      id_(id),
+      fs_(std::move(fs)),
+      number_(number),
+      link_(std::move(link)),
+      path_(std::move(path)) {}
 
 HostTty::~HostTty() {
-  absl::MutexLock lock(&Terminals().mutex);
-  auto it = Terminals().terminals.find(rdev_);
-  if (it != Terminals().terminals.end() && it->second == this) Terminals().terminals.erase(it);
+  {
+    absl::MutexLock lock(&Terminals().mutex);
+    auto it = Terminals().terminals.find(id_);
+    if (it != Terminals().terminals.end() && it->second == this) Terminals().terminals.erase(it);
+  }
+  {
+    absl::MutexLock lock(&link_->mutex);
+    link_->tty = nullptr;
+  }
+  if (number_ >= 0) RemoveHostTerminal(*fs_, number_);
 }
 
-Result<RefPtr<File>> HostTty::Reopen(Kernel& kernel, int flags) {
-  return inode_->Open(kernel.vfs().AnonInodePath(inode_, "/dev/console"), flags);
+Result<RefPtr<File>> HostTty::Open(const VfsPath& path, int flags) {
+  const int host_mode = descriptor_->host_flags() & O_ACCMODE;
+  if (host_mode != O_RDWR && (flags & O_ACCMODE) != host_mode) return Errno(EACCES);
+  return NewTerminalFile(path, flags, descriptor_, RefPtr<HostTty>(this));
 }
+
+Result<RefPtr<File>> HostTty::Reopen(Kernel&, int flags) { return Open(path_, flags); }
 
 bool HostTty::StopsBackgroundWriters() const {
   Termios termios;

@@ -108,6 +108,15 @@ std::string FormatMap(const std::vector<UserNamespace::Extent>& map, const UserN
   return out;
 }
 
+// What members of the initial namespace see: their parent is the host.
+std::string FormatOutside(const std::vector<UserNamespace::Extent>& map) {
+  std::string out;
+  for (const UserNamespace::Extent& extent : map) {
+    out += Format("%10u %10u %10u\n", extent.first, extent.lower_first, extent.count);
+  }
+  return out;
+}
+
 // A map is read by members of the namespace as their parent sees it, by others as they themselves see it.
 const UserNamespace& MapReader(Task& task) {
   Task* reader = Task::Current();
@@ -170,10 +179,16 @@ RefPtr<Inode> NewNsDirectory(ProcFilesystem& fs, RefPtr<Task> task) {
 }
 
 Result<std::string> UidMap(ProcFilesystem&, Task& task) {
-  return FormatMap(task.GetCreds()->user_ns->uid_map(), MapReader(task), true);
+  const RefPtr<const Credentials> creds = task.GetCreds();
+  const UserNamespace& reader = MapReader(task);
+  if (&reader == creds->user_ns.get()) return FormatOutside(reader.uid_map_outside());
+  return FormatMap(creds->user_ns->uid_map(), reader, true);
 }
 Result<std::string> GidMap(ProcFilesystem&, Task& task) {
-  return FormatMap(task.GetCreds()->user_ns->gid_map(), MapReader(task), false);
+  const RefPtr<const Credentials> creds = task.GetCreds();
+  const UserNamespace& reader = MapReader(task);
+  if (&reader == creds->user_ns.get()) return FormatOutside(reader.gid_map_outside());
+  return FormatMap(creds->user_ns->gid_map(), reader, false);
 }
 Result<void> StoreUidMap(Task& writer, Task& task, std::string_view text) { return StoreMap(writer, task, text, true); }
 Result<void> StoreGidMap(Task& writer, Task& task, std::string_view text) { return StoreMap(writer, task, text, false); }
