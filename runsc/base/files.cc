@@ -68,6 +68,15 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
   return ReadFd(fd.get(), max_bytes, path);
 }
 
+absl::StatusOr<std::string> ReadRegularFile(const std::string& path, size_t max_bytes) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (!fd.valid()) return ErrnoErrorF(errno, "open %s", path.c_str());
+  struct stat st;
+  if (fstat(fd.get(), &st) < 0) return ErrnoErrorF(errno, "stat %s", path.c_str());
+  if (!S_ISREG(st.st_mode)) return ErrorF("%s is not a regular file", path.c_str());
+  return ReadFd(fd.get(), max_bytes, path);
+}
+
 int WriteAll(int fd, std::string_view data) {
   while (!data.empty()) {
     ssize_t n = write(fd, data.data(), data.size());

@@ -17,6 +17,8 @@ namespace caisson {
 
 // The whole file. Fails if it holds more than `max_bytes`, or is not a regular file or pipe that ends.
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
+// The same of a regular file alone: a FIFO or device in its place neither blocks nor is read.
+absl::StatusOr<std::string> ReadRegularFile(const std::string& path, size_t max_bytes);
 absl::StatusOr<std::string> ReadFd(int fd, size_t max_bytes, const std::string& name);
 
 // Writes all of `data`, or returns errno (0 on success). Retries short writes and EINTR.

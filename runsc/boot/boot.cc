@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -18,10 +19,10 @@
 #include <thread>
 #include <utility>
 
-#include "absl/base/internal/sysinfo.h"
 #include "gofer/client/client.h"
 #include "platform/platform.h"
 #include "runsc/boot/control_server.h"
+#include "runsc/boot/exit_notice.h"
 #include "runsc/boot/filter.h"
 #include "runsc/boot/mounts.h"
 #include "runsc/boot/process.h"
@@ -47,10 +48,11 @@ namespace {
 class SyncChannel {
  public:
   explicit SyncChannel(int fd) : fd_(fd) {}
-  void Ready() {
+  // False: nobody is there to hear it.
+  bool Ready() {
     proto::SyncMessage message;
     message.set_ready(true);
-    Send(message);
+    return Send(message);
   }
   int Fail(const proto::Failure& failure) {
     LOG_ERROR("%s", failure.message().c_str());
@@ -66,14 +68,16 @@ class SyncChannel {
   }
 
  private:
-  void Send(const proto::SyncMessage& message) {
+  bool Send(const proto::SyncMessage& message) {
     std::string bytes = message.SerializeAsString();
     iovec piece = {bytes.data(), bytes.size()};
     msghdr header = {};
     header.msg_iov = &piece;
     header.msg_iovlen = 1;
-    if (sendmsg(fd_.get(), &header, MSG_NOSIGNAL) < 0) LOG_WARNING("sync channel: %s", strerror(errno));
+    const bool sent = sendmsg(fd_.get(), &header, MSG_NOSIGNAL) >= 0;
+    if (!sent) LOG_WARNING("sync channel: %s", strerror(errno));
     fd_.Reset();
+    return sent;
   }
   UniqueFd fd_;
 };
@@ -120,32 +124,15 @@ int ExitStatus(int wait_status) {
   return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 
-// Waits until `process` has ended.
-int WaitForExit(ThreadGroup& process) {
-  class ExitWaiter : public Waiter {
-   public:
-    bool OnEvent(EventMask) override {
-      absl::MutexLock lock(&mutex);
-      exited = true;
-      return true;
-    }
-    absl::Mutex mutex;
-    bool exited = false;
-  } waiter;
-  process.exit_queue().Add(&waiter, kEventAny);
-  if (!process.exited()) {
-    absl::MutexLock lock(&waiter.mutex);
-    waiter.mutex.Await(absl::Condition(&waiter.exited));
-  }
-  process.exit_queue().Remove(&waiter);
-  return process.wait_status();
-}
-
-// What libraries ask the host once and remember, asked while it may be: afterwards the question is death.
-void AskHostBeforeConfinement() {
-  // One malloc arena: the others open /proc to decide how to shrink, and keep memory apart.
-  mallopt(M_ARENA_MAX, 1);
-  absl::base_internal::NumCPUs();  // absl::Mutex spins by it.
+// The sandbox may live in a user namespace of the host: ids outside of its maps do not exist for the guest either.
+void SetHostMaps(Kernel& kernel, const proto::BootConfig& config) {
+  auto extents = [](const google::protobuf::RepeatedPtrField<proto::IdMapping>& mappings) {
+    std::vector<UserNamespace::Extent> out;
+    for (const proto::IdMapping& m : mappings) out.push_back({m.container_id(), m.host_id(), m.size()});
+    return out;
+  };
+  if (config.uid_mappings().empty() || config.gid_mappings().empty()) return;
+  kernel.initial_user_ns()->SetHostMaps(extents(config.uid_mappings()), extents(config.gid_mappings()));
 }
 
 }  // namespace
@@ -156,6 +143,11 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
 
   absl::Status status = DropIdentity();
   if (!status.ok()) return sync.Fail(std::string(status.message()));
+
+  // After the change of identity, which resets it. If the launcher is gone by now, Ready() fails.
+  if (settings.dies_with_launcher() && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) {
+    return sync.Fail(std::string("PR_SET_PDEATHSIG: ") + strerror(errno));
+  }
 
   UniqueFd memory_fd(memfd_create("caisson-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory_fd.valid()) return sync.Fail(std::string("making the memory file: ") + strerror(errno));
@@ -174,7 +166,8 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   filter.host_network = settings.network() == proto::Settings::HOST;
   const int cpus = GuestCpuCount(config);  // Asks the host, so before.
   const uint64_t host_memory = HostMemoryBytes();
-  AskHostBeforeConfinement();
+  // One malloc arena: the others open /proc to decide how to shrink, which is death by then, and keep memory apart.
+  mallopt(M_ARENA_MAX, 1);
   status = ConfineSentry(filter);
   if (!status.ok()) return sync.Fail(std::string(status.message()));
 
@@ -197,6 +190,8 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   kernel_options.strace_filter.assign(settings.strace_syscalls().begin(), settings.strace_syscalls().end());
   // Lives until the process ends: threads of guest tasks use it to the last.
   Kernel& kernel = *new Kernel(std::move(kernel_options));
+
+  SetHostMaps(kernel, config);
 
   Result<RefPtr<GoferClient>> gofer = GoferClient::Connect(UniqueFd(options.gofer_fd));
   if (!gofer.ok()) return sync.Fail(std::string("connecting to the gofer: ") + strerror(gofer.error().code()));
@@ -223,12 +218,13 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   Result<RefPtr<ThreadGroup>> init = CreateGuestProcess(kernel, container, config.process(), std::move(fds), &failure);
   if (!init.ok()) return sync.Fail(failure);
 
-  ControlServer& server = *new ControlServer(kernel, container, *init, UniqueFd(options.control_fd));
+  ControlServer& server = *new ControlServer(kernel, container, *init, settings.plain_init(), UniqueFd(options.control_fd));
   server.Start();
   std::thread([&server] { ForwardSignals(server); }).detach();
-  sync.Ready();
+  if (!sync.Ready() && settings.dies_with_launcher()) return 1;
 
-  int wait_status = WaitForExit(**init);
+  ExitNotice(**init).Wait();
+  const int wait_status = (*init)->wait_status();
   server.FinishPendingWaits();
   LOG_DEBUG("container %s: first process ended with status %#x", options.container_id.c_str(), wait_status);
   _exit(ExitStatus(wait_status));

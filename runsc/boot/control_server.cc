@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "runsc/boot/exit_notice.h"
 #include "runsc/sandbox/control_channel.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/proc_info.h"
@@ -39,30 +40,6 @@ abi::Siginfo KernelSignal(int signo) {
   return info;
 }
 
-// Wakes a host thread when a process ends.
-class ExitNotice : public Waiter {
- public:
-  explicit ExitNotice(ThreadGroup& process) : process_(process) {
-    process_.exit_queue().Add(this, kEventAny);
-    if (process_.exited()) OnEvent(kEventAny);
-  }
-  ~ExitNotice() override { process_.exit_queue().Remove(this); }
-  bool OnEvent(EventMask) override {
-    absl::MutexLock lock(&mutex_);
-    exited_ = true;
-    return true;
-  }
-  void Wait() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&exited_));
-  }
-
- private:
-  ThreadGroup& process_;
-  absl::Mutex mutex_;
-  bool exited_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
 proto::ControlResponse ExitedResponse(ThreadGroup& process) {
   proto::ControlResponse response;
   response.mutable_exited()->set_wait_status(process.wait_status());
@@ -90,8 +67,13 @@ class ControlServer::Connection {
   absl::Mutex mutex_;  // Serialises writers.
 };
 
-ControlServer::ControlServer(Kernel& kernel, ContainerContext container, RefPtr<ThreadGroup> init, UniqueFd listener)
-    : kernel_(kernel), container_(std::move(container)), init_(std::move(init)), listener_(std::move(listener)) {}
+ControlServer::ControlServer(Kernel& kernel, ContainerContext container, RefPtr<ThreadGroup> init, bool plain_init,
+                             UniqueFd listener)
+    : kernel_(kernel),
+      container_(std::move(container)),
+      init_(std::move(init)),
+      plain_init_(plain_init),
+      listener_(std::move(listener)) {}
 
 void ControlServer::Start() {
   std::thread([this] { AcceptLoop(); }).detach();
@@ -216,7 +198,7 @@ proto::ControlResponse ControlServer::StartInit() {
     if (started_) return Error(EINVAL, "the container was started already");
     started_ = true;
   }
-  kernel_.StartProcess(*init_);
+  kernel_.StartProcess(*init_, /*protect_init=*/!plain_init_);
   return Done();
 }
 

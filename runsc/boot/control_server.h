@@ -17,7 +17,8 @@ namespace caisson {
 // runsc alone.
 class ControlServer {
  public:
-  ControlServer(Kernel& kernel, ContainerContext container, RefPtr<ThreadGroup> init, UniqueFd listener);
+  // `plain_init`: as Settings.plain_init.
+  ControlServer(Kernel& kernel, ContainerContext container, RefPtr<ThreadGroup> init, bool plain_init, UniqueFd listener);
   void Start();
 
   // A signal that the host sent to the sentry itself.
@@ -43,6 +44,7 @@ class ControlServer {
   Kernel& kernel_;
   const ContainerContext container_;
   const RefPtr<ThreadGroup> init_;
+  const bool plain_init_;
   UniqueFd listener_;
   absl::Mutex mutex_;
   bool started_ ABSL_GUARDED_BY(mutex_) = false;

@@ -83,7 +83,7 @@ absl::Status Creation::Prepare() {
     spec_text_ = *options_.spec;
   } else {
     std::string path = options_.bundle + "/config.json";
-    absl::StatusOr<std::string> text = ReadFile(path, kMaxSpecBytes);
+    absl::StatusOr<std::string> text = ReadRegularFile(path, kMaxSpecBytes);
     if (absl::IsNotFound(text.status())) return ErrorF("JSON specification file %s not found", path.c_str());
     spec_text_ = OK_OR_RETURN(std::move(text));
   }
@@ -100,6 +100,8 @@ absl::Status Creation::Prepare() {
   std::string rootfs = spec_.root_path[0] == '/' ? CleanPath(spec_.root_path)
                                                  : CleanPath(options_.bundle + "/" + spec_.root_path);
   plan_ = OK_OR_RETURN(MakeSandboxPlan(spec_, global_, options_.id, options_.bundle, rootfs));
+  plan_.config.mutable_settings()->set_plain_init(options_.plain_init);
+  plan_.config.mutable_settings()->set_dies_with_launcher(!options_.detached);
 
   state_.id = options_.id;
   state_.oci_version = spec_.oci_version;
@@ -180,6 +182,7 @@ absl::StatusOr<CreatedContainer> Creation::Run() {
     OK_OR_RETURN(container_->Save());
     cgroup_ = Cgroup(container_->state().cgroups, global_.rootless);
     OK_OR_RETURN(cgroup_.Make());
+    container_->state().cgroups = cgroup_.directories();
     OK_OR_RETURN(cgroup_.Apply(spec_.linux_.resources));
     pid = OK_OR_RETURN(Launch());
     if (pty_ && !options_.console_socket.empty()) OK_OR_RETURN(SendConsole(options_.console_socket, *pty_));

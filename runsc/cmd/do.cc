@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runsc/base/files.h"
+#include "runsc/cmd/janitor.h"
 #include "runsc/cmd/run.h"
 #include "runsc/cmd/verbs.h"
 #include "runsc/spec/spec.h"
@@ -96,6 +97,8 @@ absl::StatusOr<int> RunDo(const Invocation& invocation) {
   options.spec = OK_OR_RETURN(SpecJson(invocation, terminal));
   GlobalOptions global = invocation.global;
   global.overlay_root = true;  // Never onto the machine's own files.
+  options.plain_init = true;
+  Janitor janitor = OK_OR_RETURN(Janitor::Start(global, options.id));
   return RunContainer(global, options, /*keep=*/false);
 }
 

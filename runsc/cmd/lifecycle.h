@@ -22,6 +22,7 @@ struct CreateOptions {
   int preserve_fds = 0;
   bool no_pivot = false;
   bool detached = true;            // The command ends before the container does.
+  bool plain_init = false;         // The first process is a command like others: signals end it that it has no handler for.
   std::optional<std::string> spec; // JSON in place of the bundle's config.json.
 };
 
