@@ -128,15 +128,21 @@ absl::Status Cgroup::CheckUnused() const {
 absl::Status Cgroup::Make() {
   bool hybrid = directories_.size() > 1;
   std::vector<CgroupDirectory> made;
+  std::string without;  // The first of those that there will not be, and why.
+  size_t missing = 0;
   for (const CgroupDirectory& directory : directories_) {
     int error = MakeCgroup(directory);
     if (error == 0) {
       made.push_back(directory);
     } else if ((tolerant_ && IsPermission(error)) || (hybrid && directory.controllers.empty())) {
-      LOG_WARNING("cgroup %s cannot be made: %s", directory.path.c_str(), ErrnoText(error).c_str());
+      if (++missing == 1) without = directory.path + " cannot be made: " + ErrnoText(error);
     } else {
       return ErrnoErrorF(error, "mkdir cgroup %s", directory.path.c_str());
     }
+  }
+  if (missing > 0) {
+    const std::string others = missing > 1 ? " (and " + std::to_string(missing - 1) + " more)" : "";
+    LOG_WARNING("cgroup %s%s; limits of these controllers are not applied", without.c_str(), others.c_str());
   }
   directories_ = std::move(made);
   return absl::OkStatus();

@@ -46,6 +46,8 @@ class Cgroup {
       : directories_(std::move(directories)), tolerant_(tolerant) {}
 
   bool empty() const { return directories_.empty(); }
+  // After Make(): those that were made.
+  const std::vector<CgroupDirectory>& directories() const { return directories_; }
 
   // Fails if there are processes in it already. Asked before anything is written down or made: the end of a container
   // ends whatever is in its cgroup.

@@ -24,6 +24,8 @@ class CgroupWriter {
   int TryWrite(const char* controller, const std::string& file, const std::string& value);
   bool Exists(const char* controller, const std::string& file) const;
   std::string Read(const char* controller, const std::string& file) const;
+  std::string UnifiedPath() const { return PathOf("", ""); }  // Version 2's directory.
+  bool tolerant() const { return tolerant_; }
   void Fail(const std::string& message);
 
   absl::Status status() const { return status_; }
@@ -34,6 +36,12 @@ class CgroupWriter {
   const std::vector<ContainerState::CgroupDirectory>& directories_;
   bool tolerant_;
   absl::Status status_;
+};
+
+// Starting a sandbox opens these, whatever linux.resources.devices says: null, zero, full, random, urandom, tty, ptmx, pts/N.
+inline const DeviceRule kNeededDevices[] = {
+    {true, 'c', 1, 3, "rwm"}, {true, 'c', 1, 5, "rwm"}, {true, 'c', 1, 7, "rwm"}, {true, 'c', 1, 8, "rwm"},
+    {true, 'c', 1, 9, "rwm"}, {true, 'c', 5, 0, "rwm"}, {true, 'c', 5, 2, "rwm"}, {true, 'c', 136, {}, "rwm"},
 };
 
 absl::Status ApplyV1(const ResourcesSpec& resources, CgroupWriter* writer);

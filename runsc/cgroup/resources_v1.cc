@@ -127,10 +127,7 @@ void ApplyDevices(const ResourcesSpec& resources, CgroupWriter* writer) {
   for (const DeviceRule& rule : resources.devices) {
     writer->TryWrite("devices", rule.allow ? "devices.allow" : "devices.deny", DeviceRuleText(rule));
   }
-  for (const char* needed : {"c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm",
-                             "c 136:* rwm"}) {
-    writer->TryWrite("devices", "devices.allow", needed);
-  }
+  for (const DeviceRule& needed : kNeededDevices) writer->TryWrite("devices", "devices.allow", DeviceRuleText(needed));
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 // Limits on cgroup version 2 (Documentation/admin-guide/cgroup-v2). What has no counterpart there is said so.
+#include <iterator>
+
 #include "runsc/base/files.h"
+#include "runsc/cgroup/device_filter.h"
 #include "runsc/cgroup/resources.h"
 #include "sentry/base/log.h"
 
@@ -94,6 +97,20 @@ void ApplyIo(const ResourcesSpec& resources, CgroupWriter* writer) {
   ApplyThrottle("blockIO.throttleWriteIOPSDevice", "wiops", io.write_iops, writer);
 }
 
+void ApplyDevices(const ResourcesSpec& resources, CgroupWriter* writer) {
+  if (resources.devices.empty()) return;
+  std::vector<DeviceRule> rules = resources.devices;
+  rules.insert(rules.end(), std::begin(kNeededDevices), std::end(kNeededDevices));
+  absl::Status attached = AttachDeviceProgram(writer->UnifiedPath(), DeviceProgram(rules));
+  if (attached.ok()) return;
+  const std::string message = "linux.resources.devices: " + std::string(attached.message());
+  if (writer->tolerant() && absl::IsPermissionDenied(attached)) {
+    LOG_WARNING("%s, not applied", message.c_str());
+  } else {
+    writer->Fail(message);
+  }
+}
+
 }  // namespace
 
 absl::Status ApplyV2(const ResourcesSpec& resources, CgroupWriter* writer) {
@@ -103,6 +120,7 @@ absl::Status ApplyV2(const ResourcesSpec& resources, CgroupWriter* writer) {
     writer->Write("pids.limit", "pids", "pids.max", *resources.pids_limit > 0 ? to_string(*resources.pids_limit) : "max");
   }
   ApplyIo(resources, writer);
+  ApplyDevices(resources, writer);
   for (const auto& limit : resources.hugepage_limits) {
     writer->Write("hugepageLimits", "hugetlb", "hugetlb." + limit.page_size + ".max", to_string(limit.limit));
   }
