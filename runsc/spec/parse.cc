@@ -278,6 +278,19 @@ LinuxSpec ParseLinux(JsonObject linux_) {
   return result;
 }
 
+// A sysctl that says the same as a field of its own.
+void FoldName(const char* sysctl, const char* field, JsonObject& root, std::map<std::string, std::string>* given, std::string* name) {
+  auto found = given->find(sysctl);
+  if (found == given->end()) return;
+  if (!name->empty() && *name != found->second) {
+    root["linux"].Object()["sysctl"].Fail(std::string("\"") + sysctl + "\" contradicts " + field);
+  } else if (found->second.empty() || found->second.size() > 64) {
+    root["linux"].Object()["sysctl"].Fail(std::string("\"") + sysctl + "\" must have 1 to 64 bytes");
+  }
+  *name = found->second;
+  given->erase(found);
+}
+
 Spec ParseSpecObject(JsonObject root) {
   Spec spec;
   spec.oci_version = root["ociVersion"].String();
@@ -302,6 +315,8 @@ Spec ParseSpecObject(JsonObject root) {
   spec.hooks = ParseHooks(root["hooks"].Object());
   spec.annotations = root["annotations"].StringMap();
   spec.linux_ = ParseLinux(root["linux"].Object());
+  FoldName("kernel.hostname", "hostname", root, &spec.linux_.sysctl, &spec.hostname);
+  FoldName("kernel.domainname", "domainname", root, &spec.linux_.sysctl, &spec.domainname);
   return spec;
 }
 

@@ -7,8 +7,9 @@ import random
 import resource
 import shutil
 import subprocess
+import time
 
-from harness import Bundle, TestCase, main, rootfs, run
+from harness import Bundle, TestCase, main, process, rootfs, run
 
 PLATFORMS = ("native", "ptrace", "systrap")
 
@@ -64,6 +65,26 @@ class BadInput(TestCase):
         bundle.spec["process"]["args"] = ["/bin/true", "x" * (3 << 20)]
         bundle.write()
         self.refused(bundle)
+
+    def test_a_config_that_is_no_file(self):
+        path = os.path.join(self.work, "raw")
+        os.mkdir(path)
+        config = os.path.join(path, "config.json")
+        os.mkdir(config)
+        self.refused(path, "config.json")
+        os.rmdir(config)
+        for target in ("config.json", "/dev/zero", "/no/such/file", "/proc/self/mem"):
+            os.symlink(target, config)
+            self.refused(path, "config.json", by_us_alone=True)
+            os.remove(config)
+        if not self.runtime.is_native:  # runc waits for a writer
+            os.mkfifo(config)
+            self.refused(path, "config.json")
+            os.remove(config)
+        with open(config, "wb") as f:
+            f.truncate(1 << 36)  # 64 GiB of zeros
+        if not self.runtime.is_native:  # runc would read it all
+            self.refused(path, "config.json")
 
     def test_wrong_types_name_the_field(self):
         cases = [
@@ -215,6 +236,56 @@ class BadInput(TestCase):
             self.assertEqual([e for e in os.listdir(self.runtime.state) if not e.startswith(".")], [])
         finally:
             subprocess.run(["umount", self.runtime.state], check=True)
+
+    def test_pid_file_and_log_on_a_full_disk(self):
+        full = os.path.join(self.work, "full")
+        os.mkdir(full)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "full", full], check=True)
+        try:
+            with open(os.path.join(full, "log"), "wb", buffering=0) as f:
+                try:
+                    while True:
+                        f.write(b"x" * 512)
+                except OSError:
+                    pass
+            command = ["run", "--bundle", self.bundle().path, "--pid-file", os.path.join(full, "pid"), self.runtime.new_id()]
+            done = self.runtime.call(*command, timeout=30)
+            self.assertGreater(done.returncode, 0)
+            self.assertIn("pid", done.stderr.decode() + self.runtime.log_tail())
+            self.assertEqual([e for e in os.listdir(self.runtime.state) if not e.startswith(".")], [])
+            # A log that takes no more does not keep a container from running.
+            log = os.path.join(full, "log")
+            done = run([self.runtime.binary, "--root", self.runtime.state, "--log", log, *self.runtime.flags, "run", "--bundle", self.bundle("/bin/echo", "hi").path, "x"])
+            self.assertEqual((done.returncode, done.stdout), (0, b"hi\n"), done.stderr)
+        finally:
+            subprocess.run(["umount", full], check=True)
+
+    # --- killed on the way
+
+    def test_create_killed_at_any_moment_is_deleted_again(self):
+        bundle = self.bundle("/bin/sleep", "1000", cgroups_path=f"/caisson-test/killed-{os.getpid()}")
+        for step in range(20):
+            container = self.runtime.new_id()
+            child = subprocess.Popen(
+                self.runtime.command("create", "--bundle", bundle.path, container), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+            time.sleep(step * 0.002)
+            family = process.descendants(child.pid)
+            child.kill()
+            child.wait(20)
+            with self.subTest(after_ms=step * 2):
+                done = self.runtime.call("delete", "--force", container, timeout=30)
+                self.assertSuccess(done)
+                self.assertEqual([e for e in os.listdir(self.runtime.state) if not e.startswith(".")], [])
+                if self.runtime.is_native:
+                    continue  # runc leaves cgroups that it had not written down
+                end = time.monotonic() + 10
+                while any(os.path.exists(f"/proc/{pid}") and not process.is_zombie(pid) for pid in family):
+                    self.assertLess(time.monotonic(), end, "processes are left")
+                    time.sleep(0.02)
+                left = [str(p) for p in pathlib.Path("/sys/fs/cgroup").glob(f"*/caisson-test/killed-{os.getpid()}")]
+                self.assertEqual(left, [])
 
     # --- the command line
 

@@ -106,6 +106,28 @@ class Spec(TestCase):
         bundle.spec["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "99", "kernel.msgmax": "7777"}
         self.says(bundle, "99\n7777")
 
+    def test_sysctl_of_names(self):
+        script = "hostname; cat /proc/sys/kernel/domainname /proc/sys/kernel/hostname"
+        bundle = self.bundle(script)
+        bundle.spec["linux"]["sysctl"] = {"kernel.domainname": "domain.example"}
+        self.says(bundle, "caisson\ndomain.example\ncaisson")
+        if self.runtime.is_native:
+            return  # runc refuses what has a field of its own
+        bundle = self.bundle(script)
+        del bundle.spec["hostname"]
+        bundle.spec["linux"]["sysctl"] = {"kernel/hostname": "by-sysctl"}
+        self.says(bundle, "by-sysctl\n(none)\nby-sysctl")
+        for value, word in (("other", "contradicts hostname"), ("", "1 to 64"), ("x" * 65, "1 to 64")):
+            bundle = self.bundle("true")
+            if value != "other":
+                del bundle.spec["hostname"]
+            bundle.spec["linux"]["sysctl"] = {"kernel.hostname": value}
+            bundle.write()
+            done = self.runtime.run(bundle)
+            self.assertNotEqual(done.returncode, 0)
+            text = done.stderr.decode() + self.runtime.log_tail()
+            self.assertRegex(text, "linux.sysctl.*kernel.hostname.*" + word)
+
     def test_hostname_and_its_own_uts(self):
         bundle = self.bundle("hostname; hostname changed; hostname")
         bundle.spec["hostname"] = "given"
@@ -195,6 +217,23 @@ class Spec(TestCase):
         bundle.spec["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
         os.chmod(self.work, 0o755)
         self.says(bundle, "0\n 0 100000 65536")
+
+    def test_ids_outside_of_the_mappings_do_not_exist(self):
+        bundle = self.bundle("cat /proc/self/gid_map | tr -s ' '; stat -c %u:%g /etc/outside; chown 70000 /tmp 2>/dev/null || echo none; chown 40000 /tmp && stat -c %u /tmp")
+        bundle.spec["linux"]["namespaces"].append({"type": "user"})
+        bundle.spec["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 1, "hostID": 200001, "size": 50000}]
+        bundle.spec["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 1, "hostID": 300001, "size": 50000}]
+        os.chmod(self.work, 0o755)
+        outside = pathlib.Path(bundle.spec["root"]["path"], "etc/outside")
+        outside.write_text("x", encoding="ascii")
+        os.chown(outside, 4444, 4444)
+        self.says(bundle, "0 0 1\n 1 300001 50000\n65534:65534\nnone\n40000")
+        bundle.spec["process"]["user"] = {"uid": 60000, "gid": 0}
+        bundle.write()
+        done = self.runtime.run(bundle)
+        self.assertNotEqual(done.returncode, 0)
+        if not self.runtime.is_native:
+            self.assertIn("process.user.uid", done.stderr.decode() + self.runtime.log_tail())
 
     def test_kernel_is_not_the_hosts(self):
         if self.runtime.is_native:
