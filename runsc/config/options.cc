@@ -24,7 +24,7 @@ constexpr FlagSpec kGlobalFlags[] = {
     {"file-access", 0, FlagKind::kString, "exclusive",
      "whether others change the root while the sandbox runs ('exclusive' or 'shared')"},
     {"file-access-mounts", 0, FlagKind::kString, "shared", nullptr},
-    {"host-uds", 0, FlagKind::kString, "none", "use of the host's unix sockets ('none', 'open', 'create' or 'all')"},
+    {"host-uds", 0, FlagKind::kString, "none", "whether the guest may connect to unix sockets of the host that its mounts show ('none' or 'open')"},
     {"ignore-cgroups", 0, FlagKind::kBool, "", "do not make or use cgroups"},
     {"debug-log", 0, FlagKind::kString, "",
      "file for the debug log of all processes; a directory if it ends with '/'; %ID% is replaced"},
@@ -112,6 +112,9 @@ absl::StatusOr<GlobalOptions> GlobalOptionsFrom(const Flags& flags) {
   options.host_uds = OK_OR_RETURN(Choose<HostUdsOption>(
       flags, "host-uds",
       {{"none", HostUdsOption::kNone}, {"open", HostUdsOption::kOpen}, {"create", HostUdsOption::kCreate}, {"all", HostUdsOption::kAll}}));
+  if (options.host_uds == HostUdsOption::kCreate || options.host_uds == HostUdsOption::kAll) {
+    return ErrorF("invalid host-uds: sockets that the guest binds are not made on the host yet (known: none, open)");
+  }
   return options;
 }
 

@@ -110,6 +110,11 @@ void GoferInode::StoreAttr(const GoferAttr& attr) {
   if ((attr.mode & S_IFMT) == type()) attr_ = attr;
 }
 
+Result<UniqueFd> GoferInode::ConnectHostSocket(int type) {
+  if (this->type() != S_IFSOCK || !gofer_fs().may_connect_uds()) return Errno(ECONNREFUSED);
+  return client().ConnectUds(handle_, type);
+}
+
 Result<GoferAttr> GoferInode::Attr() {
   bool fresh = !gofer_fs().shared() && writable_mappings_.load(std::memory_order_relaxed) == 0;
   // Cleared before asking: what changes meanwhile makes the answer stale again.

@@ -18,6 +18,7 @@
 #include "gofer/client/client.h"
 #include "sentry/fs/gofer/filesystem.h"
 #include "sentry/mm/mappable.h"
+#include "sentry/vfs/host_socket_node.h"
 #include "sentry/vfs/inode.h"
 
 namespace caisson {
@@ -51,7 +52,7 @@ class DonatedFile final : public BackingFile {
   std::vector<Window> windows_ ABSL_GUARDED_BY(mutex_);
 };
 
-class GoferInode final : public Inode {
+class GoferInode final : public Inode, public HostSocketNode {
  public:
   GoferInode(GoferFilesystem& fs, GoferNode node);
   // Known from `directory`'s listing only: pinned when first needed.
@@ -89,6 +90,8 @@ class GoferInode final : public Inode {
   Result<void> SetXattr(std::string_view name, std::string_view value, int flags) override;
   Result<void> RemoveXattr(std::string_view name) override;
   Result<std::vector<std::string>> ListXattr() override;
+
+  Result<UniqueFd> ConnectHostSocket(int type) override;
 
   // --- Data.
   // A descriptor that can read, and write if `write`; donated by the gofer unless there is one. Counts as a use of the

@@ -36,6 +36,12 @@ uint64_t OverlayInode::ParentIno() {
   return place_.parent ? place_.parent->ino_ : ino_;
 }
 
+Result<UniqueFd> OverlayInode::ConnectHostSocket(int type) {
+  auto* node = dynamic_cast<HostSocketNode*>(&real());
+  if (node == nullptr) return Errno(ECONNREFUSED);
+  return node->ConnectHostSocket(type);
+}
+
 Result<InodeAttr> OverlayInode::GetAttr() {
   Inode* above = upper();
   InodeAttr attr = TRY((above ? above : lower_.get())->GetAttr());

@@ -11,12 +11,13 @@
 
 #include "absl/synchronization/mutex.h"
 #include "sentry/fs/overlay/filesystem.h"
+#include "sentry/vfs/host_socket_node.h"
 #include "sentry/vfs/inode.h"
 #include "sentry/vfs/path.h"
 
 namespace caisson {
 
-class OverlayInode final : public Inode {
+class OverlayInode final : public Inode, public HostSocketNode {
  public:
   OverlayInode(OverlayFilesystem& fs, RefPtr<Inode> upper, uint64_t upper_ino, RefPtr<Inode> lower, uint64_t ino,
                uint32_t lower_links);
@@ -50,6 +51,9 @@ class OverlayInode final : public Inode {
   Result<void> SetXattr(std::string_view name, std::string_view value, int flags) override;
   Result<void> RemoveXattr(std::string_view name) override;
   Result<std::vector<std::string>> ListXattr() override;
+
+  // Of a socket file of the lower layer; one that was copied up is the sandbox's own, and nobody's any more.
+  Result<UniqueFd> ConnectHostSocket(int type) override;
 
   // Null until copied up; never changes afterwards.
   Inode* upper() const { return upper_pointer_.load(std::memory_order_acquire); }

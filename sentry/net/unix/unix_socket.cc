@@ -10,6 +10,7 @@
 #include "sentry/net/unix/unix_names.h"
 #include "sentry/time/timers.h"
 #include "sentry/vfs/attachments.h"
+#include "sentry/vfs/host_socket_node.h"
 #include "sentry/vfs/vfs.h"
 
 namespace caisson {
@@ -121,7 +122,7 @@ Result<void> UnixSocket::Bind(Task& task, const SocketAddress& address) {
   return core_->SetName(MakeAddress(name));
 }
 
-Result<RefPtr<UnixCore>> UnixSocket::Find(Task& task, const SocketAddress& address) {
+Result<RefPtr<UnixCore>> UnixSocket::Find(Task& task, const SocketAddress& address, VfsPath* host_node) {
   TRY(CheckAddress(address));
   RefPtr<UnixCore> found;
   std::string_view name = NameBytes(address);
@@ -137,19 +138,46 @@ Result<RefPtr<UnixCore>> UnixSocket::Find(Task& task, const SocketAddress& addre
       auto* core = static_cast<UnixCore*>(attachments->bound_socket);
       if (core && core->TryIncRef()) found = RefPtr<UnixCore>::Adopt(core);
     }
+    if (!found && host_node != nullptr && dynamic_cast<HostSocketNode*>(&inode) != nullptr) {
+      *host_node = std::move(path);
+      return found;
+    }
   }
   if (!found) return Errno(ECONNREFUSED);
   if (found->type() != type()) return Errno(EPROTOTYPE);
   return found;
 }
 
+Result<void> UnixSocket::ConnectHost(const VfsPath& node, const SocketAddress& address) {
+  absl::MutexLock lock(&bind_mutex_);
+  if (core_->listening()) return Errno(EINVAL);
+  if (core_->peer() || host_owner_) return Errno(EISCONN);
+  UniqueFd fd = TRY(dynamic_cast<HostSocketNode&>(*node.dentry->inode()).ConnectHostSocket(type()));
+  host_owner_ = TRY(HostConnection::New(std::move(fd), type(), address, core_->queue()));
+  host_.store(host_owner_.get(), std::memory_order_release);
+  return {};
+}
+
+EventMask UnixSocket::Poll(EventMask mask) {
+  if (HostConnection* connection = host()) return connection->Poll(mask);
+  return core_->Poll() & (mask | kEventHupErr);
+}
+
+size_t UnixSocket::ReadableBytes() {
+  if (HostConnection* connection = host()) return connection->ReadableBytes();
+  return core_->ReadableBytes();
+}
+
 Result<void> UnixSocket::Connect(Task& task, const SocketAddress& address, bool nonblocking) {
+  VfsPath host_node;
+  if (host()) return Errno(EISCONN);
   if (type() == SOCK_DGRAM) {
     if (address.family() == AF_UNSPEC) {
       core_->SetDatagramPeer(nullptr);
       return {};
     }
-    RefPtr<UnixCore> target = TRY(Find(task, address));
+    RefPtr<UnixCore> target = TRY(Find(task, address, &host_node));
+    if (!target) return ConnectHost(host_node, address);
     if (Has(kPassCred)) TRY(AutoBind());
     if (!core_->MaySendTo(*target)) return Errno(EPERM);
     core_->SetDatagramPeer(std::move(target));
@@ -157,7 +185,8 @@ Result<void> UnixSocket::Connect(Task& task, const SocketAddress& address, bool 
   }
   TRY(CheckAddress(address));
   if (Has(kPassCred)) TRY(AutoBind());
-  RefPtr<UnixCore> listener = TRY(Find(task, address));
+  RefPtr<UnixCore> listener = TRY(Find(task, address, &host_node));
+  if (!listener) return ConnectHost(host_node, address);
   UnixCredentials credentials = PeerCredentialsOf(task);
   auto attempt = [&]() -> Result<void> {
     absl::MutexLock lock(&bind_mutex_);  // Two threads that connect the same socket take turns.
@@ -179,6 +208,7 @@ Result<void> UnixSocket::Connect(Task& task, const SocketAddress& address, bool 
 }
 
 Result<void> UnixSocket::Listen(Task& task, int backlog) {
+  if (host()) return Errno(EINVAL);
   // A negative backlog is a huge one.
   int limit = static_cast<int>(std::min<unsigned>(static_cast<unsigned>(backlog), net_ns().somaxconn.load()));
   return core_->Listen(limit, PeerCredentialsOf(task));
@@ -195,6 +225,7 @@ Result<RefPtr<Socket>> UnixSocket::Accept(Task& task, int flags, SocketAddress* 
 }
 
 Result<void> UnixSocket::Shutdown(int how) {
+  if (HostConnection* connection = host()) return connection->Shutdown(how);
   core_->Shutdown(how);
   return {};
 }
@@ -202,6 +233,7 @@ Result<void> UnixSocket::Shutdown(int how) {
 Result<SocketAddress> UnixSocket::LocalName() { return core_->bound() ? core_->name() : Unnamed(); }
 
 Result<SocketAddress> UnixSocket::PeerName() {
+  if (HostConnection* connection = host()) return connection->peer();
   RefPtr<UnixCore> peer = core_->peer();
   if (!peer) return Errno(ENOTCONN);
   return peer->bound() ? peer->name() : Unnamed();
@@ -209,6 +241,7 @@ Result<SocketAddress> UnixSocket::PeerName() {
 
 Result<size_t> UnixSocket::Send(Task& task, IoBuffer& source, SendRequest& request) {
   if (request.flags & MSG_OOB) return Errno(EOPNOTSUPP);
+  if (HostConnection* connection = host()) return connection->Send(source, request);
   RefPtr<UnixCore> to;
   if (request.to) {
     if (core_->connection_based()) return Errno(core_->peer() ? EISCONN : EOPNOTSUPP);
@@ -225,6 +258,7 @@ Result<size_t> UnixSocket::Send(Task& task, IoBuffer& source, SendRequest& reque
 
 Result<ReceiveResult> UnixSocket::Receive(Task& task, IoBuffer& destination, int flags) {
   if (flags & MSG_OOB) return Errno(EOPNOTSUPP);
+  if (HostConnection* connection = host()) return connection->Receive(destination, flags);
   ReceiveResult result = TRY(core_->Receive(destination, flags, Has(kPassCred)));
   if (type() == SOCK_STREAM && result.bytes > 0) {
     RefPtr<UnixCore> peer = core_->peer();
@@ -238,7 +272,7 @@ std::string UnixSocket::ProcLine(const char* file) {
   if (std::string_view(file) != "unix") return "";
   constexpr unsigned kAcceptsConnections = 1 << 16;
   const bool listening = core_->listening();
-  const int state = core_->peer() ? 3 : 1;  // SS_CONNECTED, SS_UNCONNECTED
+  const int state = core_->peer() || host() ? 3 : 1;  // SS_CONNECTED, SS_UNCONNECTED
   Result<InodeAttr> attr = inode().GetAttr();
   char line[96];
   snprintf(line, sizeof line, "%016x: %08x %08x %08x %04x %02x %5lu", 0, 2, 0, listening ? kAcceptsConnections : 0, type(),

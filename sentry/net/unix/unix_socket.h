@@ -2,8 +2,11 @@
 #ifndef CAISSON_SENTRY_NET_UNIX_UNIX_SOCKET_H_
 #define CAISSON_SENTRY_NET_UNIX_UNIX_SOCKET_H_
 
+#include <atomic>
+#include <memory>
 #include <string>
 
+#include "sentry/net/unix/host_connection.h"
 #include "sentry/net/unix/unix_core.h"
 
 namespace caisson {
@@ -22,7 +25,7 @@ class UnixSocket final : public Socket {
   Result<SocketAddress> PeerName() override;
   Result<size_t> Send(Task& task, IoBuffer& source, SendRequest& request) override;
   Result<ReceiveResult> Receive(Task& task, IoBuffer& destination, int flags) override;
-  EventMask Poll(EventMask mask) override { return core_->Poll() & (mask | kEventHupErr); }
+  EventMask Poll(EventMask mask) override;
   WaitQueue* wait_queue() override { return &core_->queue(); }
   std::string ProcLine(const char* file) override;
 
@@ -33,18 +36,25 @@ class UnixSocket final : public Socket {
   int TakeError() override { return core_->TakeError(); }
   bool accepts_connections() override { return core_->listening(); }
   std::optional<UnixCredentials> PeerCredentials() override { return core_->peer_credentials(); }
-  size_t ReadableBytes() override { return core_->ReadableBytes(); }
+  size_t ReadableBytes() override;
   size_t UnsentBytes() override { return core_->UnsentBytes(); }
   void OnOptionChanged() override;
 
  private:
-  // The socket that `address` names. ECONNREFUSED, ENOENT, EACCES, EPROTOTYPE …
-  Result<RefPtr<UnixCore>> Find(Task& task, const SocketAddress& address);
+  // The socket that `address` names. ECONNREFUSED, ENOENT, EACCES, EPROTOTYPE … `host_node`, if not null: where a socket file
+  // is one of the host's, its path; the result is null then.
+  Result<RefPtr<UnixCore>> Find(Task& task, const SocketAddress& address, VfsPath* host_node = nullptr);
+  // Connects to a socket of the host.
+  Result<void> ConnectHost(const VfsPath& node, const SocketAddress& address);
+  // Null: not connected to the host.
+  HostConnection* host() const { return host_.load(std::memory_order_acquire); }
   Result<void> BindPath(Task& task, std::string_view path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(bind_mutex_);
   Result<void> AutoBind();
 
   const RefPtr<UnixCore> core_;
   absl::Mutex bind_mutex_;
+  std::atomic<HostConnection*> host_{nullptr};  // Set once: host_owner_.
+  std::unique_ptr<HostConnection> host_owner_ ABSL_GUARDED_BY(bind_mutex_);
   // Where it is bound in the file system; keeps the inode, which knows the core.
   VfsPath bound_path_ ABSL_GUARDED_BY(bind_mutex_);
   std::string abstract_name_ ABSL_GUARDED_BY(bind_mutex_);  // Without the leading NUL.
