@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,7 +208,12 @@ std::optional<ProcessId> LookupProcess(pid_t pid) {
 
 bool ProcessAlive(const ProcessId& id) {
   std::optional<ProcessStat> stat = ReadProcessStat(id.pid);
-  return stat && stat->start_time == id.start_time && stat->state != 'Z' && stat->state != 'X';
+  if (!stat || stat->start_time != id.start_time || stat->state == 'X') return false;
+  if (stat->state != 'Z') return true;
+  // The first thread has ended; others, and what the process was the init of, may not have yet. The descriptor tells.
+  UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_open, id.pid, 0)));
+  pollfd poller = {fd.get(), POLLIN, 0};
+  return fd.valid() && poll(&poller, 1, 0) == 0;
 }
 
 int SignalProcess(const ProcessId& id, int signal) {
