@@ -59,10 +59,13 @@ void TracedSpace::Remove(TracedThread* thread) {
 
 Result<stub::ThreadArea*> TracedSpace::StartAttached() {
   absl::MutexLock lock(&attach_mu_);
-  stub::ThreadArea* area = TRY(process_->StartThread());
-  Result<void> attached = process_->ExposeToTracers(true);
-  if (attached.ok() && ptrace(PTRACE_SEIZE, area->tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) != 0) attached = Errno(errno);
-  Result<void> hidden = process_->ExposeToTracers(false);
+  Result<stub::ThreadArea*> started = process_->StartThread(/*expose=*/true);
+  Result<void> attached;
+  if (started.ok() && ptrace(PTRACE_SEIZE, (*started)->tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) != 0) {
+    attached = Errno(errno);
+  }
+  Result<void> hidden = process_->HideFromTracers();
+  stub::ThreadArea* area = TRY(std::move(started));
   if (!attached.ok() || !hidden.ok()) {
     // A thread that is attached and not wanted goes with its process alone, which has ended if it answers no more.
     if (attached.ok()) process_->Kill();

@@ -171,7 +171,7 @@ Result<ThreadArea*> StubProcess::NewArea() {
   return areas_.back().get();
 }
 
-Result<ThreadArea*> StubProcess::StartThread() {
+Result<ThreadArea*> StubProcess::StartThread(bool expose) {
   absl::MutexLock lock(&mu_);
   if (destroyed_) return Errno(ESRCH);
   ThreadArea* area = TRY(NewArea());
@@ -182,8 +182,10 @@ Result<ThreadArea*> StubProcess::StartThread() {
   header->event_frame = kAreaSize - 64;
   header->state.store(STATE_PARKED);
   const uint64_t tid_address = area->stub_header() + HEADER_TID;
-  page_->ops[0] = {SYS_clone, {kThreadCloneFlags, area->stub_header(), tid_address, tid_address, 0}};
-  Result<void> made = Execute(1, {});
+  uint32_t count = 0;
+  if (expose) page_->ops[count++] = {SYS_prctl, {PR_SET_DUMPABLE, 1, 0, 0, 0}};
+  page_->ops[count++] = {SYS_clone, {kThreadCloneFlags, area->stub_header(), tid_address, tid_address, 0}};
+  Result<void> made = Execute(count, {});
   if (!made.ok()) {
     abandoned_.push_back(area);
     return made.error();
@@ -200,10 +202,10 @@ Result<ThreadArea*> StubProcess::StartThread() {
   return area;
 }
 
-Result<void> StubProcess::ExposeToTracers(bool exposed) {
+Result<void> StubProcess::HideFromTracers() {
   absl::MutexLock lock(&mu_);
   if (destroyed_) return Errno(ESRCH);
-  page_->ops[0] = {SYS_prctl, {PR_SET_DUMPABLE, exposed ? uint64_t{1} : 0, 0, 0, 0}};
+  page_->ops[0] = {SYS_prctl, {PR_SET_DUMPABLE, 0, 0, 0, 0}};
   return Execute(1, {});
 }
 

@@ -45,10 +45,10 @@ class StubProcess final : public RefCounted {
   Result<void> Apply(std::span<const MapOp> ops, int memory_fd);
 
   // A new guest thread, waiting in its area for STATE_RUN or EXIT. ESRCH, EAGAIN, ENOMEM.
-  Result<ThreadArea*> StartThread();
-  // Stubs are not dumpable: their user's other processes on the host can neither trace nor read them. While exposed they can,
-  // and the sentry, which has the same user and no capabilities, can attach. What is attached stays so. ESRCH.
-  Result<void> ExposeToTracers(bool exposed);
+  // `expose`: from then on, until HideFromTracers(), processes of the stub's user may trace and read it: the sentry, which is
+  // one, can attach. What is attached stays so. Hidden it is of use to root alone.
+  Result<ThreadArea*> StartThread(bool expose = false);
+  Result<void> HideFromTracers();  // ESRCH
   // The thread in `area` has been told to end, or has ended; the area is used again when it has.
   void AbandonThread(ThreadArea* area);
 

@@ -130,7 +130,7 @@ void LeaveRseq() {
   __user_cap_data_struct none[2] = {};
   if (syscall(SYS_capset, &header, none) != 0) _exit(102);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) _exit(103);
-  // Nor is it for other processes of the same user to read. Stubs inherit it; ExposeToTracers() says when that changes.
+  // Nor is it for other processes of the same user to read. Stubs inherit it; StartThread() says when that changes.
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) _exit(104);
   prctl(PR_SET_NAME, "caisson-stub", 0, 0, 0);
   // Should the sentry be gone already, the channel says so.
