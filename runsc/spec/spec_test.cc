@@ -156,6 +156,9 @@ TEST(SpecTest, LinuxSection) {
                "linux.uidMappings[1]: overlaps");
   EXPECT_FAILS(Config("", R"(,"linux":{"sysctl":{"kernel.panic":"1"}})"), "\"kernel.panic\" does not belong");
   EXPECT_FAILS(Config("", R"(,"linux":{"sysctl":{"net.../../kernel":"1"}})"), "does not belong");
+  EXPECT_FAILS(Config("", R"(,"domainname":"a","linux":{"sysctl":{"kernel.domainname":"b"}})"),
+               "linux.sysctl: \"kernel.domainname\" contradicts domainname");
+  EXPECT_FAILS(Config("", R"(,"linux":{"sysctl":{"kernel.hostname":""}})"), "linux.sysctl: \"kernel.hostname\" must have");
   EXPECT_FAILS(Config("", R"(,"linux":{"devices":[{"path":"/dev/x","type":"z"}]})"), "linux.devices[0].type: unknown");
   EXPECT_FAILS(Config("", R"(,"linux":{"maskedPaths":["proc"]})"), "linux.maskedPaths[0]: must be an absolute path");
   EXPECT_FAILS(Config("", R"(,"linux":{"resources":{"unified":{"../x.y":"1"}}})"), "is not the name of a cgroup file");
@@ -166,11 +169,13 @@ TEST(SpecTest, LinuxSection) {
   EXPECT_FAILS(Config("", R"(,"hooks":{"prestart":[{"path":"rel"}]})"), "hooks.prestart[0].path: must be an absolute");
   EXPECT_FAILS(Config("", R"(,"hooks":{"poststop":[{"path":"/x","timeout":0}]})"), "hooks.poststop[0].timeout: must be above 0");
 
-  absl::StatusOr<Spec> spec = ParseSpec(Config("", R"(,"linux":{"sysctl":{"net/core/somaxconn":"10"},
+  absl::StatusOr<Spec> spec = ParseSpec(Config("", R"(,"linux":{"sysctl":{"net/core/somaxconn":"10","kernel/hostname":"h"},
       "resources":{"memory":{"limit":-1,"swappiness":18446744073709551615},"pids":{"limit":7},
       "devices":[{"allow":false},{"allow":true,"type":"c","major":1,"minor":-1,"access":"rw"}]}})"));
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->linux_.sysctl.at("net.core.somaxconn"), "10");
+  EXPECT_EQ(spec->hostname, "h");
+  EXPECT_EQ(spec->linux_.sysctl.count("kernel.hostname"), 0u);
   EXPECT_EQ(spec->linux_.resources.memory.limit, -1);
   EXPECT_FALSE(spec->linux_.resources.memory.swappiness.has_value());
   EXPECT_EQ(spec->linux_.resources.pids_limit, 7);

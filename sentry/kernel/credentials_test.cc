@@ -22,6 +22,19 @@ TEST(UserNamespace, MapsByExtents) {
   EXPECT_EQ(ns->UidToKernel(11), UINT32_MAX);
 }
 
+TEST(UserNamespace, OfASandboxInOneOfTheHostsKeepsItsOwnIds) {
+  RefPtr<UserNamespace> ns = UserNamespace::NewInitial();
+  EXPECT_EQ(ns->uid_map_outside()[0].lower_first, 0u);
+  ns->SetHostMaps({{0, 100000, 1}, {1, 200001, 10}}, {{0, 300000, 5}});
+  EXPECT_EQ(ns->UidToKernel(10), 10u);
+  EXPECT_EQ(ns->UidToKernel(11), UINT32_MAX);
+  EXPECT_EQ(ns->GidFromKernel(4), 4u);
+  EXPECT_EQ(ns->GidFromKernel(5), UINT32_MAX);
+  EXPECT_EQ(ns->uid_map_outside()[1].lower_first, 200001u);
+  EXPECT_EQ(ns->gid_map_outside()[0].lower_first, 300000u);
+  EXPECT_EQ(ns->uid_map()[1].lower_first, 1u);
+}
+
 TEST(Credentials, CapabilitiesReachDownwardsOnly) {
   RefPtr<UserNamespace> initial = UserNamespace::NewInitial();
   RefPtr<UserNamespace> child = MakeRef<UserNamespace>(initial, 1000, 1000);
