@@ -94,6 +94,7 @@ Result<void> SysSchedYield(Task& task) {
 Result<void> SysSchedSetaffinity(Task& task, int tid, unsigned size, UserPtr<void> user_mask) {
   std::vector<uint64_t> mask(CpuWords(task));
   TRY(task.CopyInBytes(user_mask.address, mask.data(), std::min<size_t>(size, mask.size() * 8)));
+  if (tid < 0) return Errno(ESRCH);  // Unlike the other calls here.
   RefPtr<Task> target = TRY(FindTarget(task, tid));
   if (!SameOwner(task, *target) && !Capable(task, *target)) return Errno(EPERM);
   const int cpus = task.kernel().options().cpu_count;
@@ -112,6 +113,7 @@ Result<void> SysSchedSetaffinity(Task& task, int tid, unsigned size, UserPtr<voi
 Result<int> SysSchedGetaffinity(Task& task, int tid, unsigned size, UserPtr<void> user_mask) {
   const size_t bytes = CpuWords(task) * 8;
   if (size < bytes || size % 8 != 0) return Errno(EINVAL);
+  if (tid < 0) return Errno(ESRCH);  // Unlike the other calls here.
   RefPtr<Task> target = TRY(FindTarget(task, tid));
   std::vector<uint64_t> mask;
   {

@@ -1,6 +1,7 @@
 #include <linux/securebits.h>
 #include <signal.h>
 
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/clocks.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/task_state.h"
@@ -150,6 +151,8 @@ Result<void> SysPidfdSendSignal(Task& task, Fd pidfd, SignalNumber signo, UserPt
   if (flags != 0) return Errno(EINVAL);
   RefPtr<File> file = TRY(task.GetFile(pidfd));
   RefPtr<ThreadGroup> process = ProcessOfPidfd(*file);
+  // A descriptor of /proc/PID serves too.
+  if (!process && !file->path_only()) process = ProcessOfProcDirectory(file->inode());
   if (!process) return Errno(EBADF);
   abi::Siginfo info = FromCaller(task, signo.value, SI_USER);
   if (!user_info.null()) {

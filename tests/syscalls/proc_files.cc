@@ -8,9 +8,13 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/wait.h>
 
+#include <algorithm>
 #include <set>
+#include <vector>
 
 #include "tests/syscalls/guest_test.h"
 
@@ -205,4 +209,91 @@ GUEST_TEST(Proc, FilesReadInPieces) {
   close(fd);
   EXPECT_ERRNO(open("/proc/self/status", O_WRONLY | O_CREAT | O_EXCL, 0600), EEXIST);
   EXPECT_ERRNO(mkdir("/proc/new", 0700), ENOENT);
+}
+
+// What subprocess modules do between fork and exec.
+GUEST_TEST(ProcFiles, ClosingWhatIsReadSkipsNothing) {
+  EXPECT_CHILD_OK([] {
+    for (int fd = 40; fd < 60; ++fd) ASSERT_EQ(dup2(1, fd), fd);
+    int dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+    ASSERT_GE(dir, 0);
+    alignas(8) char buffer[64];  // An entry or two at a time.
+    for (long n; (n = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0;) {
+      for (long at = 0; at < n;) {
+        auto* entry = reinterpret_cast<struct dirent64*>(buffer + at);
+        int fd = atoi(entry->d_name);
+        if (fd >= 40 && fd != dir) close(fd);
+        at += entry->d_reclen;
+      }
+    }
+    for (int fd = 40; fd < 60; ++fd) EXPECT_ERRNO(fcntl(fd, F_GETFD), EBADF);
+  });
+}
+
+GUEST_TEST(ProcFiles, ProcessesThatEndWhileReadingHideNoOther) {
+  std::vector<pid_t> children;
+  for (int i = 0; i < 10; ++i) {
+    pid_t child = fork();
+    if (child == 0) {
+      pause();
+      _exit(0);
+    }
+    children.push_back(child);
+  }
+  int dir = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  std::vector<pid_t> seen;
+  alignas(8) char buffer[64];
+  for (long n; (n = syscall(SYS_getdents64, dir, buffer, sizeof buffer)) > 0;) {
+    for (long at = 0; at < n;) {
+      auto* entry = reinterpret_cast<struct dirent64*>(buffer + at);
+      at += entry->d_reclen;
+      pid_t pid = atoi(entry->d_name);
+      if (std::find(children.begin(), children.end(), pid) == children.end()) continue;
+      seen.push_back(pid);
+      kill(pid, SIGKILL);
+      waitpid(pid, nullptr, 0);
+    }
+  }
+  close(dir);
+  EXPECT_EQ(seen.size(), children.size());
+  for (pid_t child : children) {
+    if (std::find(seen.begin(), seen.end(), child) != seen.end()) continue;
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  }
+}
+
+GUEST_TEST(ProcFiles, ADirectoryOfAProcessTakesSignals) {
+  pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  std::string name = "/proc/" + std::to_string(child);
+  int dir = open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int thread = open((name + "/task/" + std::to_string(child)).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int path = open(name.c_str(), O_PATH | O_CLOEXEC);
+  EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, thread, SIGKILL, nullptr, 0), EBADF);
+  EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, path, SIGKILL, nullptr, 0), EBADF);
+  EXPECT_OK(syscall(SYS_pidfd_send_signal, dir, SIGUSR1, nullptr, 0));
+  int status = 0;
+  pid_t ended = 0;
+  for (int i = 0; i < 500 && ended == 0; ++i) {
+    ended = waitpid(child, &status, WNOHANG);
+    if (ended == 0) usleep(10'000);
+  }
+  EXPECT_EQ(ended, child);
+  if (ended == 0) {
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+  }
+  EXPECT_EQ(WTERMSIG(status), SIGUSR1);
+  EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, dir, SIGKILL, nullptr, 0), ESRCH);
+  for (int fd : {dir, thread, path}) close(fd);
+}
+
+GUEST_TEST(ProcFiles, AffinityOfANegativeNumberIsNobodys) {
+  uint64_t mask[16] = {1};
+  EXPECT_ERRNO(syscall(SYS_sched_getaffinity, -1, sizeof mask, mask), ESRCH);
+  EXPECT_ERRNO(syscall(SYS_sched_setaffinity, -1, sizeof mask, mask), ESRCH);
 }

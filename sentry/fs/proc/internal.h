@@ -33,6 +33,8 @@ void FillTaskOwner(Task& task, InodeAttr& attr);
 
 // /proc/PID (whole process) and /proc/PID/task/TID.
 RefPtr<Inode> NewTaskDirectory(ProcFilesystem& fs, RefPtr<Task> task, bool is_process);
+// By `next`.
+bool ComesBefore(const SyntheticEntry& a, const SyntheticEntry& b);
 // Whether a cached directory is still that of a live task with this number.
 bool IsCurrentTaskDirectory(Inode& inode, Task* task);
 

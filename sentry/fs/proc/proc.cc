@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/magic.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdarg>
 #include <cstdio>
@@ -41,11 +42,14 @@ class RootDirectory : public StaticDirectory {
     return pid == 0 || IsCurrentTaskDirectory(child, fs_.pid_ns().FindTask(pid).get());
   }
   std::vector<SyntheticEntry> List() override {
+    constexpr int64_t kFirstProcess = 256;  // As Linux numbers them.
     std::vector<SyntheticEntry> out = StaticDirectory::List();
+    const size_t fixed = out.size();
     for (const RefPtr<ThreadGroup>& process : fs_.pid_ns().ThreadGroups()) {
       const pid_t pid = process->TgidIn(fs_.pid_ns());
-      if (pid > 0) out.push_back({std::to_string(pid), (uint64_t{1} << 32) + pid, DT_DIR});
+      if (pid > 0) out.push_back({std::to_string(pid), (uint64_t{1} << 32) + pid, DT_DIR, kFirstProcess + pid + 1});
     }
+    std::sort(out.begin() + static_cast<std::ptrdiff_t>(fixed), out.end(), &ComesBefore);
     return out;
   }
 

@@ -11,8 +11,14 @@
 
 namespace caisson {
 
+class Inode;
+class ThreadGroup;
+
 // Options: hidepid=0 and gid= are accepted.
 Result<RefPtr<Filesystem>> NewProcfs(Kernel& kernel, const MountData& data);
+
+// The process whose /proc/PID `inode` is; null if it is none.
+RefPtr<ThreadGroup> ProcessOfProcDirectory(Inode& inode);
 
 // Sets a kernel parameter by its dotted name, as OCI's linux.sysctl has it. ENOENT: no such parameter; EINVAL; EPERM: not
 // writable.

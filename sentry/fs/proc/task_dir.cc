@@ -1,10 +1,12 @@
 // /proc/PID and /proc/PID/task/TID.
 #include <dirent.h>
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/proc_info.h"
 #include "sentry/kernel/thread_group.h"
 
@@ -14,8 +16,10 @@ namespace {
 // Directory whose owner is the task's.
 class TaskDirectory : public StaticDirectory {
  public:
-  TaskDirectory(ProcFilesystem& fs, RefPtr<Task> task) : StaticDirectory(fs), task_(std::move(task)) {}
+  TaskDirectory(ProcFilesystem& fs, RefPtr<Task> task, bool is_process)
+      : StaticDirectory(fs), task_(std::move(task)), is_process_(is_process) {}
   Task* task() const { return task_.get(); }
+  bool is_process() const { return is_process_; }
 
  protected:
   void FillAttr(InodeAttr& attr) override {
@@ -25,6 +29,7 @@ class TaskDirectory : public StaticDirectory {
 
  private:
   const RefPtr<Task> task_;
+  const bool is_process_;
 };
 
 class TaskText : public TextInode {
@@ -71,8 +76,9 @@ class ThreadsDirectory : public SyntheticDirectory {
     std::vector<SyntheticEntry> out;
     for (const RefPtr<Task>& each : task_->thread_group().tasks()) {
       const pid_t tid = fs_.pid_ns().TidOf(*each);
-      if (tid > 0) out.push_back({std::to_string(tid), (uint64_t{2} << 32) + tid, DT_DIR});
+      if (tid > 0) out.push_back({std::to_string(tid), (uint64_t{2} << 32) + tid, DT_DIR, int64_t{tid} + 3});
     }
+    std::sort(out.begin(), out.end(), &ComesBefore);
     return out;
   }
 
@@ -182,7 +188,7 @@ RefPtr<Inode> NewTaskText(ProcFilesystem& fs, RefPtr<Task> task, uint32_t mode, 
 }
 
 RefPtr<Inode> NewTaskDirectory(ProcFilesystem& fs, RefPtr<Task> task, bool is_process) {
-  RefPtr<TaskDirectory> directory = MakeRef<TaskDirectory>(fs, task);
+  RefPtr<TaskDirectory> directory = MakeRef<TaskDirectory>(fs, task, is_process);
   for (const TaskFile& file : kTaskFiles) {
     if (file.process_only && !is_process) continue;
     directory->Add(file.name, NewTaskText(fs, task, file.mode, file.generate, file.store, file.needs_ptrace));
@@ -200,9 +206,21 @@ RefPtr<Inode> NewTaskDirectory(ProcFilesystem& fs, RefPtr<Task> task, bool is_pr
   return directory;
 }
 
+bool ComesBefore(const SyntheticEntry& a, const SyntheticEntry& b) { return a.next < b.next; }
+
 bool IsCurrentTaskDirectory(Inode& inode, Task* task) {
   TaskDirectory* directory = dynamic_cast<TaskDirectory*>(&inode);
   return directory != nullptr && task != nullptr && directory->task() == task;
 }
 
 }  // namespace caisson::proc
+
+namespace caisson {
+
+RefPtr<ThreadGroup> ProcessOfProcDirectory(Inode& inode) {
+  auto* directory = dynamic_cast<proc::TaskDirectory*>(&inode);
+  if (directory == nullptr || !directory->is_process()) return nullptr;
+  return RefPtr<ThreadGroup>(&directory->task()->thread_group());
+}
+
+}  // namespace caisson

@@ -133,7 +133,8 @@ class FdDirectory : public SyntheticDirectory {
     RefPtr<FdTable> table = task_->GetFdTable();
     if (!table) return out;
     for (int fd : table->Numbers()) {
-      out.push_back({std::to_string(fd), ino() * 65536 + fd, static_cast<uint8_t>(info_ ? DT_REG : DT_LNK)});
+      // Programs close what they find while they read on.
+      out.push_back({std::to_string(fd), ino() * 65536 + fd, static_cast<uint8_t>(info_ ? DT_REG : DT_LNK), fd + 3});
     }
     return out;
   }

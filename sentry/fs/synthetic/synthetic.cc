@@ -195,20 +195,17 @@ RefPtr<Inode> NewLink(Filesystem& fs, std::function<Result<std::string>()> targe
 void EmitEntries(const std::vector<SyntheticEntry>& entries, int64_t* position, uint64_t self_ino, uint64_t parent_ino,
                  DirentSink& sink) {
   constexpr int64_t kDots = 2;
-  for (;; ++*position) {
-    const int64_t at = *position;
-    bool taken;
-    if (at == 0) {
-      taken = sink.Add(".", self_ino, DT_DIR, 1);
-    } else if (at == 1) {
-      taken = sink.Add("..", parent_ino, DT_DIR, 2);
-    } else if (at - kDots < static_cast<int64_t>(entries.size())) {
-      const SyntheticEntry& entry = entries[at - kDots];
-      taken = sink.Add(entry.name, entry.ino, entry.type, at + 1);
-    } else {
-      return;
-    }
-    if (!taken) return;
+  auto offer = [&](std::string_view name, uint64_t ino, uint8_t type, int64_t next) {
+    if (next <= *position) return true;
+    if (!sink.Add(name, ino, type, next)) return false;
+    *position = next;
+    return true;
+  };
+  if (!offer(".", self_ino, DT_DIR, 1) || !offer("..", parent_ino, DT_DIR, 2)) return;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const SyntheticEntry& entry = entries[i];
+    const int64_t next = entry.next ? entry.next : kDots + static_cast<int64_t>(i) + 1;
+    if (!offer(entry.name, entry.ino, entry.type, next)) return;
   }
 }
 

@@ -49,6 +49,9 @@ struct SyntheticEntry {
   std::string name;
   uint64_t ino = 0;
   uint8_t type = 0;  // DT_*
+  // The offset after it, ascending along the list. 0: its place in the list, for lists that do not change; where entries
+  // come and go one that goes must not make a reader skip the next.
+  int64_t next = 0;
 };
 
 // A directory. Opening it gives a file whose Getdents shows ".", ".." and then List().
