@@ -1,5 +1,5 @@
-"""A host directory, mounted writable without an upper layer: what processes of the guest do to it at the same time is what
-the host finds afterwards, and what the guest itself says of it, with either --file-access."""
+"""A host directory, mounted writable without an upper layer: what processes of the guest do to it at the same time is
+what the host finds afterwards, and what the guest itself says of it, with either --file-access."""
 
 import os
 import subprocess
