@@ -8,6 +8,7 @@
 #include "sentry/arch/xstate.h"
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/task_state.h"
+#include "syscalls/seccomp.h"
 #include "syscalls/task.h"
 
 namespace caisson {
@@ -250,6 +251,7 @@ Result<int64_t> SysPrctl(Task& task, int option, Hex arg2, Hex arg3, Hex arg4, H
       return int64_t{0};
     case PR_GET_NO_NEW_PRIVS:
       if (arg2 || arg3 || arg4 || arg5) return Errno(EINVAL);
+      state.AdoptNoNewPrivs();
       return int64_t{task.creds().no_new_privs};
     case PR_SET_CHILD_SUBREAPER: {
       absl::MutexLock lock(&task_set);
@@ -295,10 +297,12 @@ Result<int64_t> SysPrctl(Task& task, int option, Hex arg2, Hex arg3, Hex arg4, H
     case PR_SET_VMA:
       // Names of anonymous mappings: optional in Linux too (CONFIG_ANON_VMA_NAME).
       return Errno(EINVAL);
-    case PR_GET_SECCOMP:
-      return int64_t{0};
+    case PR_GET_SECCOMP: {
+      absl::MutexLock lock(&process.signal_mutex);
+      return int64_t{state.seccomp_mode};
+    }
     case PR_SET_SECCOMP:
-      return Errno(EINVAL);  // As a kernel without CONFIG_SECCOMP.
+      return PrctlSetSeccomp(task, arg2, arg3);
     case PR_SET_THP_DISABLE:
       if (arg3 || arg4 || arg5) return Errno(EINVAL);
       state.thp_disabled = arg2 != 0;

@@ -79,6 +79,7 @@ Result<int> SysWaitid(Task& task, int type, int id, UserPtr<abi::Siginfo> user_i
         case CLD_EXITED: head.status = WEXITSTATUS(report.status); break;
         case CLD_STOPPED: head.status = WSTOPSIG(report.status); break;
         case CLD_CONTINUED: head.status = SIGCONT; break;
+        case CLD_TRAPPED: head.status = report.status >> 8; break;
         default: head.status = WTERMSIG(report.status);
       }
     }

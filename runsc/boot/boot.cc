@@ -210,7 +210,13 @@ int BootMain(const BootOptions& options, const proto::BootConfig& config) {
   container.uts_ns = MakeRef<UtsNamespace>(kernel, kernel.initial_user_ns(), kernel.options().hostname,
                                            config.domainname().empty() ? "(none)" : config.domainname());
   container.ipc_ns = MakeRef<IpcNamespace>(kernel, kernel.initial_user_ns());
+  ApplyIpcSysctls(*container.ipc_ns);
   container.net_ns = MakeRef<NetworkNamespace>(kernel, kernel.initial_user_ns());
+  if (config.has_seccomp()) {
+    Result<RefPtr<SeccompFilter>> filter = MakeContainerSeccomp(config.seccomp());
+    if (!filter.ok()) return sync.Fail(std::string("linux.seccomp: ") + strerror(filter.error_code()));
+    container.seccomp = *filter;
+  }
 
   std::vector<PassedFd> fds;
   for (const GuestFd& fd : options.guest_fds) fds.push_back({fd.guest, UniqueFd(fd.host)});

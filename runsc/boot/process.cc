@@ -108,6 +108,14 @@ Result<void> MountConsole(Kernel& kernel, const ContainerContext& container, Hos
 
 }  // namespace
 
+Result<RefPtr<SeccompFilter>> MakeContainerSeccomp(const proto::Seccomp& seccomp) {
+  const std::string& bytes = seccomp.program();
+  if (bytes.size() % sizeof(sock_filter) != 0) return Errno(EINVAL);
+  std::vector<sock_filter> code(bytes.size() / sizeof(sock_filter));
+  memcpy(code.data(), bytes.data(), bytes.size());
+  return SeccompFilter::New(TRY(SeccompProgram::Check(std::move(code))), nullptr, seccomp.log());
+}
+
 Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerContext& container, const proto::Process& process,
                                                std::vector<PassedFd> fds, proto::Failure* failure) {
   Kernel::ProcessArgs args;
@@ -134,6 +142,7 @@ Result<RefPtr<ThreadGroup>> CreateGuestProcess(Kernel& kernel, const ContainerCo
   args.uts_ns = container.uts_ns;
   args.ipc_ns = container.ipc_ns;
   args.net_ns = container.net_ns;
+  args.seccomp = container.seccomp;
   args.cwd = process.cwd().empty() ? "/" : process.cwd();
   args.umask = process.user().has_umask() ? process.user().umask() & 0777 : 022;
   args.oom_score_adj = process.oom_score_adj();

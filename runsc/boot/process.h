@@ -11,6 +11,7 @@
 #include "sentry/base/unique_fd.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/net/network_namespace.h"
 #include "sentry/vfs/mount.h"
 
@@ -24,12 +25,16 @@ struct ContainerContext {
   RefPtr<UtsNamespace> uts_ns;
   RefPtr<IpcNamespace> ipc_ns;
   RefPtr<NetworkNamespace> net_ns;
+  RefPtr<SeccompFilter> seccomp;  // Null: none.
 };
 
 struct PassedFd {
   int guest = -1;
   UniqueFd host;
 };
+
+// The container's profile. EINVAL: not a program that Linux would take.
+Result<RefPtr<SeccompFilter>> MakeContainerSeccomp(const proto::Seccomp& seccomp);
 
 // Creates the process, not running yet. On failure `failure` says what to tell the user: "exec: \"foo\": executable file
 // not found in $PATH" and exit code 127, and so on as runc has it.

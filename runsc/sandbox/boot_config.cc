@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "runsc/base/files.h"
+#include "runsc/spec/seccomp.h"
 
 namespace caisson {
 namespace {
@@ -156,6 +157,10 @@ absl::StatusOr<SandboxPlan> MakeSandboxPlan(const Spec& spec, const GlobalOption
     proto::Namespace* out = config.add_namespaces();
     out->set_type(space.type);
     out->set_joined(!space.path.empty());
+  }
+  if (spec.linux_.seccomp.present) {
+    config.mutable_seccomp()->set_program(OK_OR_RETURN(CompileSeccomp(spec.linux_.seccomp)));
+    config.mutable_seccomp()->set_log(spec.linux_.seccomp.log);
   }
   for (const auto& [name, value] : spec.annotations) (*config.mutable_annotations())[name] = value;
   *config.mutable_cgroup() = CgroupProto(spec.linux_.resources);

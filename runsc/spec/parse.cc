@@ -8,6 +8,7 @@
 #include "runsc/spec/json_reader.h"
 #include "runsc/spec/names.h"
 #include "runsc/spec/resources.h"
+#include "runsc/spec/seccomp.h"
 #include "runsc/spec/spec.h"
 
 namespace caisson {
@@ -271,9 +272,7 @@ LinuxSpec ParseLinux(JsonObject linux_) {
     if (!flag) linux_["rootfsPropagation"].Fail("unknown propagation \"" + propagation + "\"");
     result.rootfs_propagation = flag.value_or(0);
   }
-  if (linux_["seccomp"].present()) {
-    linux_["seccomp"].Warn("not applied: system calls of the guest are answered by the sandbox and do not reach the host");
-  }
+  if (linux_["seccomp"].present()) result.seccomp = ParseSeccompObject(linux_["seccomp"].Object());
   WarnIfSet(linux_["mountLabel"], "not applied: the host's labels do not concern programs of a sandbox");
   return result;
 }

@@ -157,6 +157,25 @@ struct ResourcesSpec {
   std::map<std::string, std::string> unified;  // File of cgroup v2 -> what to write.
 };
 
+// linux.seccomp. Actions and operators are libseccomp's values.
+struct SeccompSpec {
+  struct Condition {
+    unsigned index = 0;
+    int op = 0;
+    uint64_t value = 0, value_two = 0;
+  };
+  struct Rule {
+    std::vector<std::string> names;
+    uint32_t action = 0;
+    std::vector<Condition> conditions;
+  };
+  bool present = false;
+  uint32_t default_action = 0;
+  bool x32 = false;
+  bool log = false;
+  std::vector<Rule> rules;
+};
+
 struct LinuxSpec {
   std::vector<NamespaceSpec> namespaces;
   std::vector<IdMappingSpec> uid_mappings, gid_mappings;
@@ -166,6 +185,7 @@ struct LinuxSpec {
   std::map<std::string, std::string> sysctl;  // Names with dots.
   std::vector<std::string> masked_paths, readonly_paths;
   uint64_t rootfs_propagation = 0;
+  SeccompSpec seccomp;
 };
 
 struct Spec {

@@ -2,6 +2,7 @@
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 
 namespace caisson {
 
@@ -20,6 +21,11 @@ void ThreadGroup::State::ContinueLocked() {
     Task::State& state = task->state();
     state.stop_pending = false;
     state.stopped = false;
+    if (state.tracing->tracer && state.tracing->seized) {
+      // Its tracer is told that the stop has ended, at once or when it listens.
+      state.tracing->trap_pending = true;
+      state.SetAttention(kAttentionTrace);
+    }
     state.SetAttention(kAttentionSignal);
   }
 }
@@ -52,6 +58,22 @@ void Task::State::StopInGroupLocked() {
   bool notify = false;
   stop_pending = false;
   ClearAttention(kAttentionStop);
+  if (tracing->tracer) {
+    // Its tracer sees each thread stop; the parent, if it is somebody else, the process.
+    process.OneStoppedLocked(&notify);
+    const int status = process.stop_signal | (tracing->seized ? PTRACE_EVENT_STOP << 8 : 0);
+    if (notify) {
+      process.signal_mutex.Unlock();
+      process.NotifyParentOfStop(CLD_STOPPED);
+      process.signal_mutex.Lock();
+    }
+    abi::Siginfo about;
+    about.signo = SIGTRAP;
+    about.code = status;
+    about.rt.pid = task.tid();
+    tracing->StopLocked(TraceStop::kGroup, status, tracing->seized ? &about : nullptr);
+    return;
+  }
   stopped = true;
   stop_letter.store('T', std::memory_order_relaxed);
   process.OneStoppedLocked(&notify);
@@ -73,6 +95,8 @@ void Task::State::StopInGroupLocked() {
 void ThreadGroup::State::NotifyParentOfStop(int cld_code) {
   absl::MutexLock lock(&kernel.state().task_set);
   if (!parent || exited) return;
+  // A tracer that is the parent is told by the tracee itself.
+  if (leader && leader->state().tracing->tracer && &leader->state().tracing->tracer->thread_group() == parent) return;
   State& above = parent->state();
   abi::Siginfo info;
   info.signo = SIGCHLD;

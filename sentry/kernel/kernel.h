@@ -25,6 +25,7 @@ class IpcNamespace;
 class MountNamespace;
 class NetworkNamespace;
 class PidNamespace;
+class SeccompFilter;
 class Task;
 class ThreadGroup;
 class UtsNamespace;
@@ -67,6 +68,8 @@ class Kernel {
 
   // A process as a container's first or as an exec's: fully described, not running yet.
   struct ProcessArgs {
+    ProcessArgs();
+    ~ProcessArgs();
     std::vector<std::string> argv;
     std::vector<std::string> envp;
     std::string filename;  // Resolved in $PATH of envp when it has no slash.
@@ -88,6 +91,7 @@ class Kernel {
     std::vector<Limit> limits;
     int oom_score_adj = 0;
     std::string container_id;
+    RefPtr<SeccompFilter> seccomp;  // In force from the first instruction. Null: none.
   };
   // ENOENT, EACCES, ENOEXEC … of the program; the message for a person is made by the caller.
   Result<RefPtr<ThreadGroup>> CreateProcess(const ProcessArgs& args);

@@ -1,6 +1,8 @@
 // unshare(2) and setns(2).
 #include <sched.h>
 
+#include "sentry/kernel/sem_undo.h"
+#include "sentry/kernel/sysv_ipc.h"
 #include "sentry/kernel/clone.h"
 #include "sentry/kernel/namespace_file.h"
 #include "sentry/kernel/pidfd.h"
@@ -56,6 +58,7 @@ Result<void> Task::State::Unshare(uint64_t flags) {
   RefPtr<UtsNamespace> uts = flags & CLONE_NEWUTS ? task.uts_ns_->Clone(kernel, user_ns) : nullptr;
   RefPtr<IpcNamespace> ipc = flags & CLONE_NEWIPC ? MakeRef<IpcNamespace>(kernel, user_ns) : nullptr;
   RefPtr<NetworkNamespace> net = flags & CLONE_NEWNET ? MakeRef<NetworkNamespace>(kernel, user_ns) : nullptr;
+  if ((flags & (CLONE_SYSVSEM | CLONE_NEWIPC)) && sem_undo) LeaveSemUndo(task);
   {
     absl::MutexLock lock(&mutex);
     if (fs) std::swap(task.fs_, fs);

@@ -5,6 +5,7 @@
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/rusage.h"
 #include "sentry/kernel/task_state.h"
+#include "sentry/kernel/tracing.h"
 #include "sentry/kernel/thread_group_state.h"
 #include "sentry/kernel/ticks.h"
 
@@ -209,6 +210,7 @@ TaskStatus GetTaskStatus(Task& task, const PidNamespace& ns) {
   {
     absl::ReaderMutexLock lock(&process.kernel.state().task_set);
     if (process.parent) status.ppid = process.parent->state().pid->In(ns);
+    if (Task* tracer = state.tracing->tracer) status.tracer = ns.TidOf(*tracer);
     status.exit_signal = process.leader.get() == &task ? process.exit_signal : -1;
   }
   {
@@ -223,6 +225,9 @@ TaskStatus GetTaskStatus(Task& task, const PidNamespace& ns) {
     status.pending = state.pending.set();
     status.shared_pending = process.shared_pending.set();
     status.blocked = state.mask.load(std::memory_order_relaxed);
+    status.seccomp_mode = state.seccomp_mode;
+    status.seccomp_filters = state.seccomp_hold ? state.seccomp_hold->count() : 0;
+    status.no_new_privs = state.gets_no_new_privs.load();
     for (int signo = 1; signo <= abi::kMaxSignal; ++signo) {
       const uint64_t handler = process.handlers->Get(signo).handler;
       if (handler == abi::kSigIgn) status.ignored |= abi::SignalBit(signo);

@@ -58,6 +58,8 @@ struct TaskStatus {  // For /proc/PID/status and stat.
   uint64_t voluntary_switches = 0, involuntary_switches = 0;
   int exit_signal = SIGCHLD;
   uint64_t minor_faults = 0, major_faults = 0;
+  int seccomp_mode = 0, seccomp_filters = 0;
+  bool no_new_privs = false;  // Given by another thread; else see the credentials.
 };
 TaskStatus GetTaskStatus(Task& task, const PidNamespace& ns);
 

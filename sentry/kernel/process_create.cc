@@ -44,6 +44,9 @@ Result<std::string> FindInPath(const WalkContext& walk, Vfs& vfs, const Kernel::
 
 }  // namespace
 
+Kernel::ProcessArgs::ProcessArgs() = default;
+Kernel::ProcessArgs::~ProcessArgs() = default;
+
 Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   VfsPath root = args.mount_ns->root();
   WalkContext at_top{*args.creds, root, root};
@@ -97,6 +100,7 @@ Result<RefPtr<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   {
     absl::MutexLock lock(&state_->task_set);
     absl::MutexLock signal_lock(&group.signal_mutex);
+    if (args.seccomp) state.SetSeccompFilterLocked(args.seccomp);
     group.tasks.push_back(task);
     group.leader = task;
     group.live_tasks = 1;

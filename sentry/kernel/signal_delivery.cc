@@ -3,6 +3,7 @@
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 
 namespace caisson {
 namespace {
@@ -29,6 +30,17 @@ bool Task::State::NextHandler(abi::Siginfo* info, abi::Sigaction* action) {
       continue;
     }
     ClearAttention(kAttentionStop);
+    if (attention.load(std::memory_order_relaxed) & kAttentionTrace) {
+      ClearAttention(kAttentionTrace);
+      if (std::exchange(tracing->trap_pending, false)) {
+        abi::Siginfo about;
+        about.signo = SIGTRAP;
+        about.code = PTRACE_EVENT_STOP << 8 | SIGTRAP;
+        about.rt.pid = task.tid();
+        tracing->StopLocked(TraceStop::kEvent, about.code, &about);
+        continue;
+      }
+    }
     const abi::Sigset wanted = ~mask.load(std::memory_order_relaxed);
     caisson::PendingSignals::Taken taken;
     const bool found = pending.Take(wanted, &taken) || process.shared_pending.Take(wanted, &taken);
@@ -40,6 +52,10 @@ bool Task::State::NextHandler(abi::Siginfo* info, abi::Sigaction* action) {
       taken.source = nullptr;
       process.signal_mutex.Lock();
       if (!keep) continue;
+    }
+    if (traced.load(std::memory_order_relaxed)) {
+      taken.info.signo = tracing->tracer ? tracing->SignalStopLocked(&taken.info) : taken.info.signo;
+      if (taken.info.signo == 0) continue;
     }
     const int signo = taken.info.signo;
     const abi::Sigset bit = abi::SignalBit(signo);
@@ -100,6 +116,7 @@ void Task::State::DeliverSignals() {
   }
   if (restart_code != 0) PrepareRestart(true, action.flags);
   task.regs_.orig_rax = -1;
+  if (tracing->stepping) task.regs_.eflags &= ~kTrapFlag;  // The flag is not the program's.
   if (!SetUpFrame(info, action).ok()) {
     // Linux's force_sigsegv(): there is no stack to tell of it on.
     if (info.signo == SIGSEGV) {
@@ -116,6 +133,13 @@ void Task::State::DeliverSignals() {
   restore_mask = false;  // The frame carries the saved mask.
   absl::MutexLock lock(&group->state().signal_mutex);
   SetMaskLocked(blocked);
+  if (tracing->stepping) {
+    // A step into a handler ends at its first instruction.
+    abi::Siginfo about;
+    about.signo = about.code = SIGTRAP;
+    about.rt.pid = task.tid();
+    tracing->StopLocked(TraceStop::kEvent, SIGTRAP, &about);
+  }
 }
 
 }  // namespace caisson

@@ -8,8 +8,10 @@
 #include "sentry/kernel/itimers.h"
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/sysv_ipc.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 #include "sentry/net/network_namespace.h"
 
 namespace caisson {
@@ -177,15 +179,19 @@ Result<pid_t> Task::State::Clone(const CloneRequest& request) {
   if (!thread && child_group->GetLimit(RLIMIT_CPU).rlim_cur != RLIM_INFINITY) {
     child_group->state().interval_timers->CheckCpu();
   }
+  if (flags & CLONE_SYSVSEM) ShareSemUndo(task, *child);
+  const int event = TraceChild(*child, flags, request.exit_signal);
   state.may_run.store(true, std::memory_order_release);
   Result<void> started = state.StartThread();
   if (!started.ok()) {
     state.AbandonBeforeStart();
     return Errno(EAGAIN);
   }
+  if (event) tracing->Event(event, static_cast<uint64_t>(TidForTracer(*child)));
   if (vfork) {
     // Killed while waiting: the child goes on without us.
     (void)BlockKillable(vfork->queue, [&] { return vfork->done.load(std::memory_order_acquire); });
+    tracing->Event(PTRACE_EVENT_VFORK_DONE, static_cast<uint64_t>(TidForTracer(*child)));
   }
   return number;
 }
@@ -196,6 +202,7 @@ Result<void> Task::State::JoinGroup(const RefPtr<Task>& child) {
   absl::MutexLock signal_lock(&process.signal_mutex);
   // Whoever ends, stops or replaces the process has counted its threads.
   if (process.group_exiting || process.exec_task || stop_pending || MustDie()) return Errno(kErestartNoIntr);
+  child->state().InheritSeccompLocked(*this);
   process.tasks.push_back(child);
   ++process.live_tasks;
   absl::MutexLock pids_lock(&task.kernel_.state().pids);
@@ -212,6 +219,7 @@ Result<void> Task::State::FoundProcess(const RefPtr<Task>& child, const CloneReq
   {
     absl::MutexLock signal_lock(&process.signal_mutex);
     if (process.group_exiting || MustDie()) return Errno(kErestartNoIntr);
+    child->state().InheritSeccompLocked(*this);
   }
   {
     absl::MutexLock pids_lock(&kernel.pids);

@@ -12,6 +12,7 @@
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 #include "sentry/vfs/file.h"
 #include "sentry/vfs/mount.h"
 
@@ -63,6 +64,7 @@ Result<RefPtr<File>> OpenForExec(Vfs& vfs, const WalkContext& walk, std::string_
 Result<PreparedExec> PrepareExec(Task& task, ExecProgram program) {
   Kernel& kernel = task.kernel();
   PreparedExec prepared;
+  task.state().AdoptNoNewPrivs();
   const Credentials& old = task.creds();
   const bool shares_fs = task.fs().RefCount() > 1 && task.state().SharesFsWithOthers();
   Vfs& vfs = kernel.vfs();
@@ -150,6 +152,10 @@ void Task::State::InstallExec(PreparedExec prepared) {
   set_child_tid = 0;
   if (replaces) {
     process.posix_timers->DeleteAll();
+    {
+      absl::MutexLock lock(&process.aio_mutex);
+      process.aio_contexts = nullptr;  // Their numbers meant addresses of the old program.
+    }
     if (task.fd_table_->shared()) {
       RefPtr<FdTable> own = task.fd_table_->Clone();
       own->Enter();
@@ -180,8 +186,10 @@ void Task::State::InstallExec(PreparedExec prepared) {
 
 Result<void> Exec(Task& task, ExecProgram program) {
   PreparedExec prepared = TRY(PrepareExec(task, std::move(program)));
+  const pid_t old_tid = task.state().TidForTracer(task);
   TRY(task.state().BecomeOnlyThread());
   InstallExec(task, std::move(prepared));
+  task.state().TraceExec(old_tid);
   return {};
 }
 
@@ -222,6 +230,7 @@ void Task::State::TakeLeadersPlace() {
     process.leader = RefPtr<Task>(&task);
     process.tasks.assign(1, process.leader);
     old_leader->state().phase.store(Phase::kDead, std::memory_order_release);
+    if (old_leader->state().tracing->tracer) old_leader->state().tracing->DetachLocked(0);
   }
   {
     absl::MutexLock pids_lock(&task.kernel_.state().pids);

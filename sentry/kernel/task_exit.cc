@@ -1,5 +1,6 @@
 // How a thread ends: what it gives back, and in which order (Linux's do_exit()).
 #include <linux/futex.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -8,9 +9,12 @@
 #include "sentry/kernel/itimers.h"
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/posix_timers.h"
+#include "sentry/kernel/sem_undo.h"
+#include "sentry/kernel/sysv_ipc.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
 #include "sentry/kernel/ticks.h"
+#include "sentry/kernel/tracing.h"
 #include "sentry/net/network_namespace.h"
 
 namespace caisson {
@@ -39,6 +43,14 @@ void Task::State::ReleaseMemory(bool exec) {
 
 void Task::State::Exit() {
   ThreadGroup::State& process = group->state();
+  if (traced.load(std::memory_order_relaxed)) {
+    int status;
+    {
+      absl::MutexLock lock(&process.signal_mutex);
+      status = process.group_exiting ? process.group_exit_code : exit_code;
+    }
+    tracing->Event(PTRACE_EVENT_EXIT, static_cast<uint64_t>(status));
+  }
   bool last;
   bool notify_stop = false;
   {
@@ -66,6 +78,7 @@ void Task::State::Exit() {
     ReleaseMemory(false);
   }
   task.context_->Detach();
+  if (sem_undo) LeaveSemUndo(task);
   DropResources();
   if (last) DetachControllingTerminal(*group);
   AccountSystem();
@@ -142,6 +155,8 @@ void Task::State::LeaveGroup() {
   {
     absl::MutexLock lock(&kernel.task_set);
     const bool is_leader = process.leader.get() == &task;
+    EndTracingLocked();
+    const bool stays = !is_leader && tracing->tracer;  // For its tracer to wait for.
     process.dead_user_ns.fetch_add(TicksToNanos(user_ticks.load(std::memory_order_relaxed)));
     process.dead_system_ns.fetch_add(TicksToNanos(system_ticks.load(std::memory_order_relaxed)));
     process.minor_faults.fetch_add(minor_faults.load(std::memory_order_relaxed));
@@ -153,7 +168,7 @@ void Task::State::LeaveGroup() {
       if (is_leader) {
         phase.store(Phase::kZombie, std::memory_order_release);
       } else {
-        phase.store(Phase::kDead, std::memory_order_release);
+        phase.store(stays ? Phase::kZombie : Phase::kDead, std::memory_order_release);
         process.tasks.erase(std::find_if(process.tasks.begin(), process.tasks.end(),
                                          [this](const RefPtr<Task>& t) { return t.get() == &task; }));
       }
@@ -161,9 +176,19 @@ void Task::State::LeaveGroup() {
       process_is_gone = process.tasks.size() == 1 &&
                         process.leader->state().phase.load(std::memory_order_acquire) == Phase::kZombie;
     }
-    if (!is_leader) {
+    if (!is_leader && !stays) {
       absl::MutexLock pids_lock(&kernel.pids);
       pid->task = nullptr;
+    }
+    if (stays) {
+      ThreadGroup::State& above = tracing->tracer->thread_group().state();
+      abi::Siginfo info;
+      info.signo = SIGCHLD;
+      info.code = WIFSIGNALED(exit_code) ? CLD_KILLED : CLD_EXITED;
+      info.rt.pid = pid->In(above.pid->ns());
+      info.rt.status = WIFSIGNALED(exit_code) ? WTERMSIG(exit_code) : WEXITSTATUS(exit_code);
+      if (above.handlers_now()->Get(SIGCHLD).handler != abi::kSigIgn) (void)above.Send(info, nullptr, true);
+      above.child_queue.Notify(kEventAny);
     }
     process.ReparentChildrenOf(task, process_is_gone);
     if (process_is_gone) {

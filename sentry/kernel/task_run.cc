@@ -72,6 +72,25 @@ void Task::State::Serve(const SwitchResult& result) {
 }
 
 void Task::State::ServeSyscall() {
+  regs_replaced = false;
+  restart_code = 0;
+  if (syscall_work.load(std::memory_order_relaxed)) [[unlikely]] {
+    ServeWatchedSyscall();
+  } else {
+    ServeCall();
+  }
+}
+
+void Task::State::ServeWatchedSyscall() {
+  syscall_number = static_cast<uint32_t>(task.regs_.orig_rax);
+  const uint32_t work = syscall_work.load();
+  bool make = !(work & kSyscallWorkTrace) || TraceSyscallEntry();
+  if (make && (work & kSyscallWorkSeccomp)) make = SeccompAllows(false);
+  if (make) ServeCall();
+  if (syscall_work.load() & kSyscallWorkTrace) TraceSyscallExit();
+}
+
+void Task::State::ServeCall() {
   Registers& regs = task.regs_;
   const SyscallArgs args = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
   // Linux looks at the low 32 bits. x32 numbers (bit 30) are beyond every table.
@@ -79,8 +98,6 @@ void Task::State::ServeSyscall() {
   const SyscallTable table = task.kernel_.syscalls();
   const SyscallEntry* entry = number < table.size() && table[number].name ? &table[number] : nullptr;
   syscall_number = number;
-  regs_replaced = false;
-  restart_code = 0;
   Result<int64_t> result = Errno(ENOSYS);
   if (!entry || !entry->function) [[unlikely]] {
     Unimplemented(number, entry);
@@ -182,7 +199,7 @@ bool Task::State::HandleAttention() {
       CheckCpuTimers();
     }
     if (bits & kAttentionKill) return false;
-    if (bits & (kAttentionSignal | kAttentionStop)) DeliverSignals();
+    if (bits & (kAttentionSignal | kAttentionStop | kAttentionTrace)) DeliverSignals();
     if (exit_requested) return false;
   }
   return true;

@@ -4,6 +4,7 @@
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 
 namespace caisson {
 namespace {
@@ -37,6 +38,8 @@ Result<void> ThreadGroup::State::Send(const abi::Siginfo& info, Task* target, bo
 bool ThreadGroup::State::IsIgnoredLocked(int signo, const Task& task, bool force) const {
   // A blocked signal is kept: its action may change before it is unblocked.
   if (task.state().mask.load(std::memory_order_relaxed) & abi::SignalBit(signo)) return false;
+  // A tracer sees what its tracee ignores.
+  if (task.state().traced.load(std::memory_order_relaxed) && signo != SIGKILL) return false;
   const uint64_t handler = handlers->Get(signo).handler;
   const bool only_kernel = kUnblockable & abi::SignalBit(signo);
   if (unkillable && handler == abi::kSigDfl && !(force && only_kernel)) return true;
@@ -48,7 +51,7 @@ bool ThreadGroup::State::TaskWantsLocked(const Task& task, int signo) const {
   if (state.phase.load(std::memory_order_acquire) >= Task::State::Phase::kExiting) return false;
   if (signo == SIGKILL) return true;
   if (state.mask.load(std::memory_order_relaxed) & abi::SignalBit(signo)) return false;
-  return !state.stopped;
+  return !state.stopped && !state.tracing->stopped;
 }
 
 Result<void> ThreadGroup::State::SendLocked(const abi::Siginfo& info, Task* target, bool force,
@@ -128,6 +131,7 @@ void ThreadGroup::State::KillTasksLocked(const Task* except) {
       if (to_stop > 0) --to_stop;
     }
     state.stopped = false;
+    state.tracing->stopped = false;
     state.SetAttention(kAttentionKill);
   }
 }

@@ -13,6 +13,7 @@
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/proc_info.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/signal_queue.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
@@ -21,6 +22,7 @@
 
 namespace caisson {
 
+class SemUndoList;
 struct CloneRequest;
 struct PreparedExec;
 
@@ -31,8 +33,15 @@ enum Attention : uint32_t {
   kAttentionStop = 4,    // A group stop waits for it.
   kAttentionPause = 8,   // The sandbox is being paused. Does not interrupt system calls.
   kAttentionWork = 16,   // CPU timers are to be checked. Does not interrupt system calls.
+  kAttentionTrace = 32,  // The tracer wants it to stop.
 };
-inline constexpr uint32_t kAttentionInterrupts = kAttentionSignal | kAttentionKill | kAttentionStop;
+// Why a system call is more than its handler: anything but 0 takes the slow way in, and no call may be answered without
+// the sentry.
+enum SyscallWork : uint32_t {
+  kSyscallWorkSeccomp = 1,  // A mode of seccomp(2) is in force. Never ends.
+  kSyscallWorkTrace = 2,    // A tracer wants to see calls begin and end.
+};
+inline constexpr uint32_t kAttentionInterrupts = kAttentionSignal | kAttentionKill | kAttentionStop | kAttentionTrace;
 
 // vfork(2): the parent waits until the child has let go of its memory.
 class VforkDone : public RefCounted {
@@ -50,7 +59,8 @@ struct SchedAttributes {
 };
 
 struct Task::State {
-  explicit State(Task& task) : task(task) {}
+  explicit State(Task& task);
+  ~State();
 
   Task& task;
   RefPtr<ThreadGroup> group;  // Immutable.
@@ -87,6 +97,13 @@ struct Task::State {
   uint64_t timer_slack_ns = 50000;
   bool thp_disabled = false;
 
+  // --- Entry of system calls.
+  std::atomic<uint32_t> syscall_work{0};  // SyscallWork. Any thread sets; the own thread looks at each call.
+  int seccomp_mode = 0;                   // [S] SECCOMP_MODE_*.
+  RefPtr<SeccompFilter> seccomp_hold;     // [S] The newest filter …
+  std::atomic<SeccompFilter*> seccomp_filter{nullptr};  // … as the own thread reads it. Null with a mode: strict.
+  std::atomic<bool> gets_no_new_privs{false};  // Another thread's TSYNC gave it; the own thread takes it over.
+
   // --- Signals.
   std::atomic<abi::Sigset> mask{0};  // Written by the own thread under [S].
   abi::Sigset saved_mask = 0;
@@ -101,6 +118,12 @@ struct Task::State {
   bool stop_pending = false;         // [S] Counted in the group's to_stop.
   bool stopped = false;              // [S] Sleeps in a group stop.
   std::atomic<char> stop_letter{0};  // 'T' while stopped.
+
+  // --- ptrace(2), System V semaphores.
+  struct Tracing;                    // tracing.h: as a tracee, and as a tracer.
+  std::unique_ptr<Tracing> tracing;  // Never null.
+  std::atomic<bool> traced{false};   // Somebody traces it. Written under [T] and [S].
+  RefPtr<SemUndoList> sem_undo;      // Null: it never asked for SEM_UNDO.
 
   // --- Accounting: TSC ticks.
   std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
@@ -123,6 +146,8 @@ struct Task::State {
   void Run();
   void Serve(const SwitchResult& result);
   void ServeSyscall();
+  void ServeCall();
+  void ServeWatchedSyscall();
   void ServeFault(const SwitchResult& result);
   void Unimplemented(uint32_t number, const SyscallEntry* entry);
   Result<int64_t> TracedCall(const SyscallEntry& entry, const SyscallArgs& args);
@@ -135,6 +160,29 @@ struct Task::State {
   void SetAttention(uint32_t bits);  // Any thread.
   void ClearAttention(uint32_t bits) { attention.fetch_and(~bits); }
   bool MustDie() const { return attention.load(std::memory_order_acquire) & kAttentionKill; }
+
+  // --- seccomp.cc
+  // May the call in `regs` be made? If not its result is in rax, or a signal or death waits. `after_tracer`: asked again
+  // because a tracer may have changed the call.
+  bool SeccompAllows(bool after_tracer);
+  bool SeccompTrace(uint32_t data);
+  void DieOfSeccomp(int signo, bool whole_process);
+  void SetSeccompFilterLocked(const RefPtr<SeccompFilter>& filter);  // [S] held.
+  void InheritSeccompLocked(const State& from);                      // [S] of the parent held.
+  // What another thread's TSYNC gave becomes part of the credentials.
+  void AdoptNoNewPrivs();
+
+  // --- ptrace.cc
+  // A tracer sees the call begin; false: it is not to be made. And end.
+  bool TraceSyscallEntry();
+  void TraceSyscallExit();
+  void TraceExec(pid_t old_tid);
+  // The child of a traced task is traced too, if so asked. Returns the event that the task is to stop with; 0: none.
+  int TraceChild(Task& child, uint64_t flags, int exit_signal);
+  pid_t TidForTracer(const Task& other);
+  void EndTracingLocked();  // [T] held: it exits, as a tracer.
+  // [T] held: what its tracer's wait kept of a dead tracee, which is not traced any more, goes.
+  void ReleaseZombieLocked(Task& tracee, bool was_reparented);
 
   // --- task_block.cc
   // Until `done`, or the task must die (kErestartSys).

@@ -6,6 +6,7 @@
 #include "sentry/kernel/rusage.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 #include "sentry/kernel/wait.h"
 
 namespace caisson {
@@ -69,6 +70,60 @@ bool Collect(Task& task, ThreadGroup& process, const WaitRequest& request, WaitR
   return false;
 }
 
+// Is `child` seen by a tracer rather than by its parent?
+bool IsTracedProcess(const ThreadGroup::State& child) { return child.leader && child.leader->state().tracing->tracer; }
+
+bool MatchesTracee(const Task& task, Task& tracee, const WaitRequest& request) {
+  switch (request.which) {
+    case WaitRequest::Which::kAny:
+      return true;
+    case WaitRequest::Which::kProcess:
+      if (request.process) return request.process.get() == &tracee.thread_group();
+      return task.pid_ns().TidOf(tracee) == request.id;
+    case WaitRequest::Which::kGroup:
+      return request.group && tracee.thread_group().state().process_group == request.group;
+  }
+  return false;
+}
+
+// Looks at one tracee with the task set locked. True: `report` is filled in. `request` does not matter to stops.
+bool CollectTracee(Task& task, Task& tracee, const WaitRequest& request, WaitReport* report) {
+  Task::State& state = tracee.state();
+  ThreadGroup::State& process = tracee.thread_group().state();
+  const bool keep = request.options & WNOWAIT;
+  const bool is_leader = process.leader.get() == &tracee;
+  report->pid = task.pid_ns().TidOf(tracee);
+  RefPtr<const Credentials> creds = tracee.GetCreds();
+  if (creds) report->uid = task.creds().user_ns->UidFromKernelOrOverflow(creds->uid);
+  if (is_leader ? process.exited : state.phase.load() == Task::State::Phase::kZombie) {
+    if (!(request.options & WEXITED)) return false;
+    report->status = is_leader ? process.wait_status : state.exit_code;
+    report->code = WIFSIGNALED(report->status) ? CLD_KILLED : CLD_EXITED;
+    if (is_leader) report->usage = RusageLocked(process, RusageOf::kBoth);
+    if (keep) return true;
+    RefPtr<Task> hold(&tracee);
+    const bool ours = is_leader && process.parent == &task.thread_group();
+    if (ours) {
+      ChargeChildLocked(task.thread_group().state(), process);
+      process.Reap();
+      return true;
+    }
+    {
+      absl::MutexLock lock(&process.signal_mutex);
+      state.tracing->DetachLocked(0);
+    }
+    task.state().ReleaseZombieLocked(tracee, true);
+    return true;
+  }
+  absl::MutexLock lock(&process.signal_mutex);
+  Task::State::Tracing& tracing = *state.tracing;
+  if (!tracing.stopped || tracing.code == 0) return false;
+  report->status = tracing.code << 8 | 0x7f;
+  report->code = CLD_TRAPPED;
+  if (!keep) tracing.code = 0;
+  return true;
+}
+
 }  // namespace
 
 Result<WaitReport> WaitForChild(Task& task, const WaitRequest& request) {
@@ -83,8 +138,19 @@ Result<WaitReport> WaitForChild(Task& task, const WaitRequest& request) {
     for (const RefPtr<ThreadGroup>& child : process.children) {
       if (!Matches(task, *child, request)) continue;
       any = true;
+      if (IsTracedProcess(child->state())) continue;
       RefPtr<ThreadGroup> held = child;
       if (Collect(task, *held, request, &report)) return true;
+    }
+    for (const RefPtr<Task>& thread : process.tasks) {
+      if ((request.options & __WNOTHREAD) && thread.get() != &task) continue;
+      for (const RefPtr<Task>& tracee : thread->state().tracing->tracees) {
+        if (!MatchesTracee(task, *tracee, request)) continue;
+        any = true;
+        RefPtr<Task> held = tracee;
+        if (CollectTracee(task, *held, request, &report)) return true;
+        report = WaitReport();
+      }
     }
     return !any;
   };

@@ -6,6 +6,7 @@
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/task_state.h"
 #include "sentry/kernel/thread_group_state.h"
+#include "sentry/kernel/tracing.h"
 
 namespace caisson {
 
@@ -102,7 +103,22 @@ void ThreadGroup::State::BecomeZombie() {
   exited = true;
   wait_status = group_exiting ? group_exit_code : leader->state().exit_code;
   RefPtr<ThreadGroup> self(&group);  // The reap may drop the last reference but the thread's own.
-  const bool nobody_waits = NotifyParentOfExit();
+  Task* tracer = leader->state().tracing->tracer;
+  if (tracer && &tracer->thread_group() != parent) {
+    // The tracer waits for it first, then the parent.
+    exited_flag.store(true, std::memory_order_release);
+    exit_queue.Notify(kEventAny);
+    State& above = tracer->thread_group().state();
+    abi::Siginfo info;
+    info.signo = SIGCHLD;
+    info.code = WIFSIGNALED(wait_status) ? CLD_KILLED : CLD_EXITED;
+    info.rt.pid = pid->In(above.pid->ns());
+    info.rt.status = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+    if (above.handlers_now()->Get(SIGCHLD).handler != abi::kSigIgn) (void)above.Send(info, nullptr, true);
+    above.child_queue.Notify(kEventAny);
+    return;
+  }
+  const bool nobody_waits = NotifyParentOfExit() && !tracer;
   exited_flag.store(true, std::memory_order_release);
   exit_queue.Notify(kEventAny);
   if (nobody_waits) Reap();
@@ -113,6 +129,10 @@ void ThreadGroup::State::Reap() {
   CHECK(exited && !reaped);
   reaped = true;
   RefPtr<ThreadGroup> self(&group);
+  {
+    absl::MutexLock lock(&signal_mutex);
+    if (leader->state().tracing->tracer) leader->state().tracing->DetachLocked(0);
+  }
   if (parent) {
     auto& siblings = parent->state().children;
     siblings.erase(std::find(siblings.begin(), siblings.end(), self));

@@ -82,6 +82,10 @@ struct ThreadGroup::State {
   WaitQueue leave_queue;   // A thread of it left (execve waits for that).
   WaitQueue signal_queue;  // A signal was queued.
 
+  // --- Asynchronous I/O: the contexts of io_setup(2). Null: none.
+  absl::Mutex aio_mutex;  // A leaf.
+  RefPtr<RefCounted> aio_contexts ABSL_GUARDED_BY(aio_mutex);
+
   // --- Limits and accounting.
   mutable absl::Mutex limits_mutex;  // A leaf.
   std::array<abi::Rlimit, RLIM_NLIMITS> limits ABSL_GUARDED_BY(limits_mutex);

@@ -117,9 +117,3 @@ GUEST_TEST(Kcmp, OrItsAbsence) {
   EXPECT_TRUE(same == 0 || (same == -1 && (errno == ENOSYS || errno == EPERM)));
   close(fd);
 }
-
-GUEST_TEST(Seccomp, GuestsOwnFilterOrItsAbsence) {
-  long result = syscall(SYS_seccomp, 99, 0, nullptr);
-  EXPECT_EQ(result, -1);
-  EXPECT_TRUE(errno == EINVAL || errno == ENOSYS);
-}

@@ -23,6 +23,9 @@ RefPtr<ThreadGroup> ProcessOfProcDirectory(Inode& inode);
 // Sets a kernel parameter by its dotted name, as OCI's linux.sysctl has it. ENOENT: no such parameter; EINVAL; EPERM: not
 // writable.
 Result<void> SetSysctl(Kernel& kernel, std::string_view name, std::string_view value);
+// Gives a new container's IPC namespace those of them that are about IPC.
+class IpcNamespace;
+void ApplyIpcSysctls(IpcNamespace& ns);
 
 }  // namespace caisson
 

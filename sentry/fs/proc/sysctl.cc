@@ -4,11 +4,15 @@
 #include <cstring>
 #include <map>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include "absl/synchronization/mutex.h"
 #include "sentry/fs/proc/internal.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/kernel/posix_mq.h"
+#include "sentry/kernel/sysv_ipc.h"
 
 namespace caisson {
 namespace proc {
@@ -21,6 +25,7 @@ enum class Kind : uint8_t {
   kHostname,
   kDomainname,
   kUuid,  // A new one at each read.
+  kIpc,   // Integers that live in the IPC namespace of who asks.
 };
 
 struct Row {
@@ -46,11 +51,11 @@ constexpr Row kRows[] = {
     {"fs/lease-break-time", Kind::kInteger, "45"},
     {"fs/leases-enable", Kind::kInteger, "1", 0, 1},
     {"fs/mount-max", Kind::kInteger, "100000", 1},
-    {"fs/mqueue/msg_default", Kind::kInteger, "10", 1, 65536},
-    {"fs/mqueue/msg_max", Kind::kInteger, "10", 1, 65536},
-    {"fs/mqueue/msgsize_default", Kind::kInteger, "8192", 128, 16777216},
-    {"fs/mqueue/msgsize_max", Kind::kInteger, "8192", 128, 16777216},
-    {"fs/mqueue/queues_max", Kind::kInteger, "256"},
+    {"fs/mqueue/msg_default", Kind::kIpc, "10", 1, 65536},
+    {"fs/mqueue/msg_max", Kind::kIpc, "10", 1, 65536},
+    {"fs/mqueue/msgsize_default", Kind::kIpc, "8192", 128, 16777216},
+    {"fs/mqueue/msgsize_max", Kind::kIpc, "8192", 128, 16777216},
+    {"fs/mqueue/queues_max", Kind::kIpc, "256"},
     {"fs/nr_open", Kind::kInteger, "1048576", 64, 2147483584},
     {"fs/overflowgid", Kind::kInteger, "65534", 0, 65535},
     {"fs/overflowuid", Kind::kInteger, "65534", 0, 65535},
@@ -73,9 +78,9 @@ constexpr Row kRows[] = {
     {"kernel/keys/maxbytes", Kind::kInteger, "20000"},
     {"kernel/keys/maxkeys", Kind::kInteger, "200"},
     {"kernel/kptr_restrict", Kind::kInteger, "2", 0, 2},
-    {"kernel/msgmax", Kind::kInteger, "8192"},
-    {"kernel/msgmnb", Kind::kInteger, "16384"},
-    {"kernel/msgmni", Kind::kInteger, "32000", 0, 8388608},
+    {"kernel/msgmax", Kind::kIpc, "8192"},
+    {"kernel/msgmnb", Kind::kIpc, "16384"},
+    {"kernel/msgmni", Kind::kIpc, "32000", 0, 8388608},
     {"kernel/ngroups_max", Kind::kConstant, "65536"},
     {"kernel/osrelease", Kind::kConstant, kLinuxRelease},
     {"kernel/ostype", Kind::kConstant, "Linux"},
@@ -95,11 +100,11 @@ constexpr Row kRows[] = {
     {"kernel/sched_rr_timeslice_ms", Kind::kInteger, "100"},
     {"kernel/sched_rt_period_us", Kind::kInteger, "1000000"},
     {"kernel/sched_rt_runtime_us", Kind::kInteger, "950000", -1},
-    {"kernel/sem", Kind::kInteger, "32000\t1024000000\t500\t32000"},
+    {"kernel/sem", Kind::kIpc, "32000\t1024000000\t500\t32000"},
     {"kernel/shm_rmid_forced", Kind::kInteger, "0", 0, 1},
-    {"kernel/shmall", Kind::kInteger, "18446744073692774399", 0, -1},
-    {"kernel/shmmax", Kind::kInteger, "18446744073692774399", 0, -1},
-    {"kernel/shmmni", Kind::kInteger, "4096", 0, 32768},
+    {"kernel/shmall", Kind::kIpc, "18446744073692774399", 0, -1},
+    {"kernel/shmmax", Kind::kIpc, "18446744073692774399", 0, -1},
+    {"kernel/shmmni", Kind::kIpc, "4096", 0, 32768},
     {"kernel/sysrq", Kind::kInteger, "0", 0, 511},
     {"kernel/tainted", Kind::kConstant, "0"},
     {"kernel/threads-max", Kind::kInteger, "126000", 20},
@@ -186,6 +191,49 @@ std::string NewUuid() {
   return out;
 }
 
+// Where a row of kind kIpc has its values.
+std::vector<std::variant<std::atomic<int>*, std::atomic<int64_t>*, std::atomic<uint64_t>*>> IpcValues(const Row& row,
+                                                                                                     IpcNamespace& ns) {
+  IpcNamespace::Tables& tables = ns.tables();
+  const std::string_view name = row.name;
+  if (name == "fs/mqueue/msg_default") return {&tables.mqueues->default_messages};
+  if (name == "fs/mqueue/msg_max") return {&tables.mqueues->max_messages};
+  if (name == "fs/mqueue/msgsize_default") return {&tables.mqueues->default_size};
+  if (name == "fs/mqueue/msgsize_max") return {&tables.mqueues->max_size};
+  if (name == "fs/mqueue/queues_max") return {&tables.mqueues->max_queues};
+  if (name == "kernel/msgmax") return {&tables.messages.max_message};
+  if (name == "kernel/msgmnb") return {&tables.messages.max_queue_bytes};
+  if (name == "kernel/msgmni") return {&tables.messages.max_queues};
+  if (name == "kernel/shmall") return {&tables.shm.max_pages};
+  if (name == "kernel/shmmax") return {&tables.shm.max_bytes};
+  if (name == "kernel/shmmni") return {&tables.shm.max_segments};
+  return {&tables.sem.max_per_set, &tables.sem.max_total, &tables.sem.max_operations, &tables.sem.max_sets};
+}
+
+std::string ReadIpc(const Row& row, IpcNamespace& ns) {
+  std::string out;
+  for (auto& value : IpcValues(row, ns)) {
+    if (!out.empty()) out += '\t';
+    out += std::visit([](auto* v) { return std::to_string(v->load()); }, value);
+  }
+  return out;
+}
+
+// `text` has been checked and brought into form.
+void StoreIpc(const Row& row, IpcNamespace& ns, std::string_view text) {
+  const char* at = text.data();
+  for (auto& value : IpcValues(row, ns)) {
+    if (at >= text.data() + text.size()) return;
+    std::visit(
+        [&](auto* v) {
+          auto number = v->load();
+          at = std::from_chars(at, text.data() + text.size(), number).ptr + 1;
+          v->store(number);
+        },
+        value);
+  }
+}
+
 std::string Read(const Row& row) {
   Task* task = Task::Current();
   switch (row.kind) {
@@ -195,6 +243,9 @@ std::string Read(const Row& row) {
       return task ? task->uts_ns().domainname() : "";
     case Kind::kUuid:
       return NewUuid();
+    case Kind::kIpc:
+      if (task) return ReadIpc(row, task->ipc_ns());
+      break;
     default:
       break;
   }
@@ -254,6 +305,17 @@ Result<void> Write(const Row& row, std::string_view text, Task* writer) {
         writer->uts_ns().SetDomainname(std::string(text.substr(0, 64)));
       }
       return {};
+    case Kind::kIpc: {
+      const std::string value = TRY(NormalizeIntegers(row, text));
+      if (writer) {
+        StoreIpc(row, writer->ipc_ns(), value);
+        return {};
+      }
+      // Before the first process: what new namespaces of the container start with.
+      absl::MutexLock lock(&g_mutex);
+      g_values[&row] = value;
+      return {};
+    }
     case Kind::kInteger: {
       std::string value = TRY(NormalizeIntegers(row, text));
       absl::MutexLock lock(&g_mutex);
@@ -299,6 +361,19 @@ RefPtr<Inode> NewSysctlDirectory(ProcFilesystem& fs) {
 }
 
 }  // namespace proc
+
+void ApplyIpcSysctls(IpcNamespace& ns) {
+  for (const proc::Row& row : proc::kRows) {
+    if (row.kind != proc::Kind::kIpc) continue;
+    std::string value;
+    {
+      absl::MutexLock lock(&proc::g_mutex);
+      auto it = proc::g_values.find(&row);
+      if (it != proc::g_values.end()) value = it->second;
+    }
+    if (!value.empty()) proc::StoreIpc(row, ns, value);
+  }
+}
 
 Result<void> SetSysctl(Kernel&, std::string_view name, std::string_view value) {
   for (const proc::Row& row : proc::kRows) {

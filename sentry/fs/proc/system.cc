@@ -6,7 +6,9 @@
 #include <cstring>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/posix_mq.h"
 #include "sentry/kernel/proc_info.h"
+#include "sentry/kernel/sysv_ipc.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/time/timers.h"
 #include "sentry/vfs/filesystem_type.h"
@@ -197,6 +199,18 @@ void AddSystemFiles(ProcFilesystem& fs, StaticDirectory& root) {
   root.Add("cmdline", NewConstantText(fs, "BOOT_IMAGE=/vmlinuz-caisson quiet\n"));
   root.Add("devices", NewConstantText(fs, "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
                                           "136 pts\n\nBlock devices:\n"));
+  RefPtr<StaticDirectory> sysvipc = MakeRef<StaticDirectory>(fs);
+  auto ipc = [&](const char* name, std::string (*show)(Task& reader)) {
+    sysvipc->Add(name, NewText(fs, 0444, [show]() -> Result<std::string> {
+                   Task* reader = Task::Current();
+                   if (!reader) return std::string();
+                   return show(*reader);
+                 }));
+  };
+  ipc("msg", [](Task& t) { return t.ipc_ns().tables().messages.Text(*t.creds().user_ns, t.pid_ns()); });
+  ipc("sem", [](Task& t) { return t.ipc_ns().tables().sem.Text(*t.creds().user_ns); });
+  ipc("shm", [](Task& t) { return t.ipc_ns().tables().shm.Text(*t.creds().user_ns, t.pid_ns()); });
+  root.Add("sysvipc", sysvipc);
   root.Add("swaps", NewConstantText(fs, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"));
   root.Add("partitions", NewConstantText(fs, "major minor  #blocks  name\n\n"));
   root.Add("diskstats", NewConstantText(fs, ""));

@@ -143,7 +143,8 @@ Result<std::string> Status(ProcFilesystem& fs, Task& task) {
                 status.shared_pending, status.blocked, status.ignored, status.caught);
   out += Format("CapInh:\t%016lx\nCapPrm:\t%016lx\nCapEff:\t%016lx\nCapBnd:\t%016lx\nCapAmb:\t%016lx\n", creds->inheritable,
                 creds->permitted, creds->effective, creds->bounding, creds->ambient);
-  out += Format("NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n", creds->no_new_privs ? 1 : 0);
+  out += Format("NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n", status.no_new_privs || creds->no_new_privs ? 1 : 0,
+                status.seccomp_mode, status.seccomp_filters);
   out += "Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\tunknown\n";
   const int cpus = task.kernel().options().cpu_count;
   out += Format("Cpus_allowed:\t%s\nCpus_allowed_list:\t%s\nMems_allowed:\t1\nMems_allowed_list:\t0\n", CpuMask(cpus).c_str(),
