@@ -67,8 +67,17 @@ Result<stub::ThreadArea*> TracedSpace::StartAttached() {
   Result<void> hidden = process_->HideFromTracers();
   stub::ThreadArea* area = TRY(std::move(started));
   if (!attached.ok() || !hidden.ok()) {
-    // A thread that is attached and not wanted goes with its process alone, which has ended if it answers no more.
-    if (attached.ok()) process_->Kill();
+    // A thread that is attached and not wanted goes with its process alone, which has ended if it answers no more. The
+    // process has ended only when its tracer has waited for all that it traces.
+    if (attached.ok()) {
+      process_->Kill();
+      int status;
+      for (;;) {
+        const int r = waitpid(area->tid, &status, __WALL);
+        if (r == area->tid && (WIFEXITED(status) || WIFSIGNALED(status))) break;
+        if (r < 0 && errno != EINTR) break;
+      }
+    }
     SetState(*area->header, STATE_EXIT);
     process_->AbandonThread(area);
     return attached.ok() ? hidden.error() : attached.error();
