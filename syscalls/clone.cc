@@ -167,8 +167,13 @@ Result<int> SysKcmp(Task& task, int pid1, int pid2, int type, Hex index1, Hex in
       return order(first->GetFs().get(), second->GetFs().get());
     case kSighand:
       return order(first->thread_group().state().handlers_now().get(), second->thread_group().state().handlers_now().get());
-    default:
+    case kSysvsem:  // Nobody shares lists of semaphore adjustments.
+    case kIo:
+      return order(first.get(), second.get());
+    case kEpollTfd:
       return Errno(EOPNOTSUPP);
+    default:
+      return Errno(EINVAL);
   }
 }
 

@@ -44,6 +44,7 @@ Result<void> SysEpollCtl(Task& task, Fd epoll_fd, int op, Fd fd, UserPtr<abi::Ep
   if (op != EPOLL_CTL_DEL) event = TRY(task.CopyIn(user_event));
   RefPtr<File> epoll_file = TRY(task.GetFile(epoll_fd));
   RefPtr<File> target = TRY(task.GetFile(fd));
+  if (target->path_only()) return Errno(EBADF);
   if (!target->wait_queue()) return Errno(EPERM);
   auto* epoll = dynamic_cast<Epoll*>(epoll_file.get());
   if (!epoll) return Errno(EINVAL);

@@ -2,10 +2,11 @@
 
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 
 #include <algorithm>
 
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/task_state.h"
 #include "sentry/vfs/file.h"
 #include "sentry/vfs/inode.h"
 
@@ -126,6 +127,7 @@ Result<uint64_t> SysMmap(Task& task, Hex address, uint64_t length, MmapProt prot
   request.address = address;
   request.length = length;
   request.prot = prot.value & (PROT_READ | PROT_WRITE | PROT_EXEC);
+  if ((request.prot & PROT_READ) && (task.state().personality & READ_IMPLIES_EXEC)) [[unlikely]] request.prot |= PROT_EXEC;
   request.flags = flags.value;
   request.offset = offset;
   if (flags.value & MAP_ANONYMOUS) {

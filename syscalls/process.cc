@@ -367,8 +367,7 @@ Result<int64_t> SysArchPrctl(Task& task, int code, Hex address) {
 Result<unsigned> SysPersonality(Task& task, unsigned persona) {
   const unsigned before = task.state().personality;
   if (persona == 0xffffffff) return before;
-  // Only Linux's own execution domain; of its bugs and features those that mean something here are honoured.
-  if ((persona & PER_MASK) != PER_LINUX) return Errno(EINVAL);
+  // Any is taken; of its bugs and features those that mean something here are honoured.
   task.state().personality = persona;
   return before;
 }

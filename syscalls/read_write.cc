@@ -162,7 +162,8 @@ Result<size_t> SysPwritev(Task& task, Fd fd, UserPtr<abi::Iovec> user_iov, uint6
 Result<size_t> SysPreadv2(Task& task, Fd fd, UserPtr<abi::Iovec> user_iov, uint64_t count, int64_t offset, uint64_t,
                           RwFlags flags) {
   if (offset < -1) return Errno(EINVAL);
-  RefPtr<File> file = TRY(GetReadable(task, fd));
+  // At a position, what cannot seek is told so before what cannot read.
+  RefPtr<File> file = TRY(offset == -1 ? GetReadable(task, fd) : task.GetFile(fd));
   std::vector<abi::Iovec> iov = TRY(task.CopyInIovecs(user_iov, count));
   if (flags.value & ~kKnownRwFlags) return Errno(EOPNOTSUPP);
   IoBuffer destination(task.mm(), iov);
@@ -173,7 +174,7 @@ Result<size_t> SysPreadv2(Task& task, Fd fd, UserPtr<abi::Iovec> user_iov, uint6
 Result<size_t> SysPwritev2(Task& task, Fd fd, UserPtr<abi::Iovec> user_iov, uint64_t count, int64_t offset, uint64_t,
                            RwFlags flags) {
   if (offset < -1) return Errno(EINVAL);
-  RefPtr<File> file = TRY(GetWritable(task, fd));
+  RefPtr<File> file = TRY(offset == -1 ? GetWritable(task, fd) : task.GetFile(fd));
   std::vector<abi::Iovec> iov = TRY(task.CopyInIovecs(user_iov, count));
   if (flags.value & ~kKnownRwFlags) return Errno(EOPNOTSUPP);
   IoBuffer source(task.mm(), iov);

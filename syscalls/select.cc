@@ -1,7 +1,10 @@
 // select(2), pselect6(2).
+#include <sys/personality.h>
+
 #include <algorithm>
 #include <vector>
 
+#include "sentry/kernel/task_state.h"
 #include "sentry/time/timers.h"
 #include "syscalls/poll.h"
 #include "syscalls/poll_set.h"
@@ -21,6 +24,9 @@ struct FdSets {
 
   bool Has(int set, int fd) const { return !words[set].empty() && (words[set][fd / 64] >> (fd % 64) & 1); }
 };
+
+// personality(2): the time-out is not told back.
+bool KeepsTimeouts(Task& task) { return task.state().personality & STICKY_TIMEOUTS; }
 
 Result<int> DoSelect(Task& task, int count, FdSets& sets, int64_t deadline_ns) {
   if (count < 0) return Errno(EINVAL);
@@ -74,7 +80,7 @@ Result<int> SysSelect(Task& task, int count, UserPtr<uint64_t> in, UserPtr<uint6
   FdSets sets{{in, out, exceptional}, {}};
   Result<int> ready = DoSelect(task, count, sets, deadline);
   bool told = true;
-  if (!user_timeout.null()) {
+  if (!user_timeout.null() && !KeepsTimeouts(task)) {
     abi::Timespec left = TimeLeft(deadline);
     told = task.CopyOut(user_timeout, abi::Timeval{left.tv_sec, left.tv_nsec / 1000}).ok();
   }
@@ -91,7 +97,7 @@ Result<int> SysPselect6(Task& task, int count, UserPtr<uint64_t> in, UserPtr<uin
   TRY(SetMaskForCall(task, UserPtr<abi::Sigset>{mask.set}, mask.size));
   FdSets sets{{in, out, exceptional}, {}};
   Result<int> ready = DoSelect(task, count, sets, deadline);
-  bool told = user_timeout.null() || task.CopyOut(user_timeout, TimeLeft(deadline)).ok();
+  bool told = user_timeout.null() || KeepsTimeouts(task) || task.CopyOut(user_timeout, TimeLeft(deadline)).ok();
   if (ready.error_code() == kErestartSys) return Errno(told ? kErestartNoHand : EINTR);
   return ready;
 }

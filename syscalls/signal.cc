@@ -133,7 +133,9 @@ Result<void> SysRtSigqueueinfo(Task& task, int pid, SignalNumber signo, UserPtr<
   const abi::Siginfo info = TRY(CopyInSiginfo(task, user_info, signo.value));
   if (LooksLikeKernels(info) && pid != task.tgid()) return Errno(EPERM);
   if (signo.value < 0 || signo.value > abi::kMaxSignal) return Errno(EINVAL);
-  RefPtr<ThreadGroup> process = task.pid_ns().FindThreadGroup(pid);
+  // As in Linux any thread's number names its process.
+  RefPtr<Task> thread = pid > 0 ? task.pid_ns().FindTask(pid) : nullptr;
+  RefPtr<ThreadGroup> process = thread ? RefPtr<ThreadGroup>(&thread->thread_group()) : task.pid_ns().FindThreadGroup(pid);
   if (!process) return Errno(ESRCH);
   TRY(CheckPermission(task, *process, signo.value));
   if (signo.value == 0) return {};

@@ -163,7 +163,7 @@ constexpr SyscallEntry kEntries[] = {
     Full<SysUtime>(132, "utime"),
     Full<SysMknod>(133, "mknod"),
     Unimplemented(134, "uselib", ENOSYS, "Obsolete."),
-    Partial<SysPersonality>(135, "personality", "PER_LINUX alone."),
+    Partial<SysPersonality>(135, "personality", "MMAP_PAGE_ZERO, SHORT_INODE and WHOLE_SECONDS change nothing; READ_IMPLIES_EXEC is mmap's alone."),
     Full<SysUstat>(136, "ustat"),
     Full<SysStatfs>(137, "statfs"),
     Full<SysFstatfs>(138, "fstatfs"),

@@ -9,7 +9,7 @@
 
 namespace caisson {
 
-class NamespaceFile final : public File {
+class NamespaceFile : public File {
  public:
   // `type`: one of CLONE_NEW*; `ns` is of the class for that type (UserNamespace, PidNamespace, MountNamespace, …).
   NamespaceFile(VfsPath path, int flags, int type, RefPtr<RefCounted> ns)

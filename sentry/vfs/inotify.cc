@@ -64,6 +64,11 @@ class InodeWatches final : public RefCounted {
     return wd;
   }
 
+  uint32_t MaskOf(const InotifyWatch& watch) {
+    absl::MutexLock lock(&mutex_);
+    return watch.mask;
+  }
+
   // False if it was out already.
   bool Remove(const InotifyWatch& watch) {
     RefPtr<InotifyWatch> taken;
@@ -144,7 +149,9 @@ void NotifyDirectorySlow(Inode& directory, std::string_view name, uint32_t mask,
 }
 
 void NotifyInodeSlow(Inode& inode, uint32_t mask) {
-  if (RefPtr<InodeWatches> watches = InodeWatches::IfAny(inode)) watches->Tell("", mask | Kind(inode), 0, false);
+  // A move of the object itself does not say what it is (fsnotify_move()).
+  if (!(mask & IN_MOVE_SELF)) mask |= Kind(inode);
+  if (RefPtr<InodeWatches> watches = InodeWatches::IfAny(inode)) watches->Tell("", mask, 0, false);
 }
 
 void NotifyInodeGoneSlow(Inode& inode) {
@@ -201,6 +208,22 @@ Result<void> InotifyFile::RemoveWatch(int wd) {
   RefPtr<InodeWatches> list = InodeWatches::IfAny(*watch->inode);
   if (list && list->Remove(*watch)) Queue({wd, IN_IGNORED, 0, ""});
   return {};
+}
+
+std::vector<InotifyFile::WatchInfo> InotifyFile::Watches() {
+  std::vector<RefPtr<InotifyWatch>> watches;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto& [wd, watch] : watches_) watches.push_back(watch);
+  }
+  std::sort(watches.begin(), watches.end(), [](const auto& a, const auto& b) { return a->wd < b->wd; });
+  std::vector<WatchInfo> out;
+  for (const RefPtr<InotifyWatch>& watch : watches) {
+    Result<InodeAttr> attr = watch->inode->GetAttr();
+    RefPtr<InodeWatches> list = InodeWatches::IfAny(*watch->inode);
+    out.push_back({watch->wd, attr.ok() ? attr->ino : 0, watch->fs->device(), list ? list->MaskOf(*watch) : 0});
+  }
+  return out;
 }
 
 void InotifyFile::Forget(int wd) {

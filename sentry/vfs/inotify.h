@@ -13,6 +13,7 @@
 #include <deque>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
@@ -69,6 +70,13 @@ class InotifyFile final : public File {
   // inotify_add_watch(2): the watch descriptor. EINVAL, EEXIST (IN_MASK_CREATE), ENOSPC.
   Result<int> AddWatch(RefPtr<Inode> inode, uint32_t mask);
   Result<void> RemoveWatch(int wd);  // EINVAL
+  struct WatchInfo {  // A line of /proc/PID/fdinfo.
+    int wd;
+    uint64_t ino;
+    uint64_t device;
+    uint32_t mask;
+  };
+  std::vector<WatchInfo> Watches();
 
   Result<size_t> Read(Task& task, IoBuffer& destination, int flags) override;
   Result<size_t> Write(Task& task, IoBuffer& source, int flags) override { return Errno(EBADF); }

@@ -224,6 +224,13 @@ GUEST_TEST(Dev, NullZeroFullRandom) {
   EXPECT_EQ(page[100], 0);
   page[100] = 1;
   munmap(page, 4096);
+  char at_offset[2] = {1, 1};
+  EXPECT_EQ(pread(zero, at_offset, 2, 1 << 20), 2);
+  EXPECT_EQ(at_offset[0] | at_offset[1], 0);
+  int append = open("/dev/null", O_WRONLY | O_APPEND);
+  EXPECT_EQ(write(append, "x", 1), 1);
+  EXPECT_EQ(pwrite(append, "x", 1, 4096), 1);
+  close(append);
   int full = open("/dev/full", O_RDWR);
   ASSERT_OK(full);
   EXPECT_ERRNO(write(full, buffer, 1), ENOSPC);

@@ -80,6 +80,25 @@ GUEST_TEST(Pty, RawModePassesBytes) {
   close(pair.master);
 }
 
+GUEST_TEST(Pty, TermioHasTheLowHalves) {
+  PtyPair pair = OpenPair();
+  ASSERT_OK(pair.slave);
+  struct termios before, after;
+  struct termio old = {};
+  ASSERT_OK(tcgetattr(pair.slave, &before));
+  ASSERT_OK(ioctl(pair.slave, TCGETA, &old));
+  EXPECT_EQ(old.c_lflag, before.c_lflag & 0xffff);
+  EXPECT_EQ(old.c_cc[VINTR], before.c_cc[VINTR]);
+  old.c_lflag &= ~ECHO;
+  ASSERT_OK(ioctl(pair.slave, TCSETA, &old));
+  ASSERT_OK(tcgetattr(pair.slave, &after));
+  EXPECT_EQ(after.c_lflag, before.c_lflag & ~ECHO);
+  EXPECT_ERRNO(ioctl(pair.slave, TCGETA, guest::UnmappedAddress()), EFAULT);
+  EXPECT_ERRNO(ioctl(pair.slave, TCSETAF, guest::UnmappedAddress()), EFAULT);
+  close(pair.slave);
+  close(pair.master);
+}
+
 GUEST_TEST(Pty, VtimeEndsARead) {
   PtyPair pair = OpenPair();
   ASSERT_OK(pair.slave);

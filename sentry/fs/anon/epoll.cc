@@ -14,7 +14,7 @@ constexpr uint32_t kExclusive = 1u << 28;  // EPOLLEXCLUSIVE
 constexpr uint32_t kPrivateBits = EPOLLONESHOT | EPOLLET | EPOLLWAKEUP | kExclusive;
 constexpr uint32_t kExclusiveAllowed =
     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | kExclusive;
-constexpr int kMaxNests = 5;
+constexpr int kMaxNests = 4;  // EP_MAX_NESTS: five instances in a chain.
 
 // Guards the shape of the graph of instances: taken where a file goes away, and where an instance is put into another.
 absl::Mutex& GraphMutex() {
@@ -330,7 +330,9 @@ std::vector<Epoll::Watch> Epoll::Watches() {
   std::vector<Watch> watches;
   absl::MutexLock lock(&mutex_);
   for (auto& [key, item] : items_) {
-    watches.push_back({item->fd, item->events.load(std::memory_order_relaxed), item->data});
+    Result<InodeAttr> attr = item->file.inode().GetAttr();
+    watches.push_back({item->fd, item->events.load(std::memory_order_relaxed), item->data, item->file.position(),
+                       attr.ok() ? attr->ino : 0, item->file.inode().fs().device()});
   }
   return watches;
 }

@@ -42,6 +42,9 @@ class Epoll final : public File {
     int fd;
     uint32_t events;
     uint64_t data;
+    int64_t position;  // Of the watched file, and which it is.
+    uint64_t ino;
+    uint64_t device;
   };
   std::vector<Watch> Watches();
 

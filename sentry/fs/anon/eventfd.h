@@ -20,6 +20,10 @@ class EventFd final : public File {
   EventMask Poll(EventMask mask) override;
   WaitQueue* wait_queue() override { return &queue_; }
 
+  uint64_t count() {
+    absl::MutexLock lock(&mutex_);
+    return count_;
+  }
   // Adds to the counter, at most up to its maximum (completions of the sentry's own).
   void Signal(uint64_t count);
 

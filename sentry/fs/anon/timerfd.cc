@@ -1,6 +1,7 @@
 #include "sentry/fs/anon/timerfd.h"
 
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
 
 #include <algorithm>
 #include <utility>
@@ -124,6 +125,12 @@ Result<int64_t> TimerFd::Ioctl(Task& task, unsigned command, uint64_t argument) 
   }
   queue_.Notify(kEventIn);
   return int64_t{0};
+}
+
+TimerFd::Status TimerFd::GetStatus() {
+  absl::MutexLock lock(&mutex_);
+  const abi::Itimerspec value = GetLocked();
+  return {clock_, ticks_, (on_realtime_ ? TFD_TIMER_ABSTIME : 0) | (cancel_on_set_ ? TFD_TIMER_CANCEL_ON_SET : 0), value};
 }
 
 abi::Itimerspec TimerFd::GetLocked() {

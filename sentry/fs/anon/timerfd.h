@@ -31,6 +31,14 @@ class TimerFd final : public File {
   abi::Itimerspec Set(const abi::Itimerspec& value, bool absolute, bool cancel_on_set);
   abi::Itimerspec Get();
 
+  struct Status {  // For /proc/PID/fdinfo.
+    int clock;
+    uint64_t ticks;
+    int settime_flags;
+    abi::Itimerspec value;
+  };
+  Status GetStatus();
+
  private:
   class Alarm final : public Timer {
    public:

@@ -22,9 +22,14 @@ enum Minor : unsigned { kNull = 3, kZero = 5, kFull = 7, kRandom = 8, kUrandom =
 class MemoryDevice : public File {
  public:
   using File::File;
+  bool seekable() const override { return true; }
   Result<int64_t> Seek(Task&, int64_t, int) override { return int64_t{0}; }
   Result<size_t> Pread(Task& task, IoBuffer& destination, int64_t, int flags) override { return Read(task, destination, flags); }
   Result<size_t> Pwrite(Task& task, IoBuffer& source, int64_t, int flags) override { return Write(task, source, flags); }
+  Result<size_t> Append(Task& task, IoBuffer& source, int64_t* end_offset, int flags) override {
+    *end_offset = 0;
+    return Write(task, source, flags);
+  }
 };
 
 class NullFile : public MemoryDevice {

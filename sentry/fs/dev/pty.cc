@@ -40,6 +40,35 @@ class Pty : public Tty {
   }
 };
 
+// System V's termio: the low halves of the flags, and eight control characters (ioctl_tty(2)).
+struct KernelTermio {
+  uint16_t iflag, oflag, cflag, lflag;
+  uint8_t line;
+  uint8_t cc[8];
+};
+
+KernelTermio ToTermio(const KernelTermios& termios) {
+  KernelTermio out;
+  memset(&out, 0, sizeof out);
+  out.iflag = static_cast<uint16_t>(termios.c_iflag);
+  out.oflag = static_cast<uint16_t>(termios.c_oflag);
+  out.cflag = static_cast<uint16_t>(termios.c_cflag);
+  out.lflag = static_cast<uint16_t>(termios.c_lflag);
+  out.line = termios.c_line;
+  memcpy(out.cc, termios.c_cc, sizeof out.cc);
+  return out;
+}
+
+void ApplyTermio(const KernelTermio& from, KernelTermios& termios) {
+  auto low = [](tcflag_t& flags, uint16_t value) { flags = (flags & 0xffff0000) | value; };
+  low(termios.c_iflag, from.iflag);
+  low(termios.c_oflag, from.oflag);
+  low(termios.c_cflag, from.cflag);
+  low(termios.c_lflag, from.lflag);
+  termios.c_line = from.line;
+  memcpy(termios.c_cc, from.cc, sizeof from.cc);
+}
+
 // The ioctls that master and slave have in common. ENOTTY: none of them.
 Result<int64_t> CommonIoctl(Pty& pty, Task& task, bool master, unsigned command, uint64_t argument) {
   LineDiscipline& line = pty.line;
@@ -72,6 +101,19 @@ Result<int64_t> CommonIoctl(Pty& pty, Task& task, bool master, unsigned command,
       KernelTermios termios;
       memcpy(&termios, &in, sizeof termios);
       line.SetTermios(termios, command == TCSETSF2);
+      return int64_t{0};
+    }
+    case TCGETA:
+      TRY(task.CopyOut(UserPtr<KernelTermio>{argument}, ToTermio(line.termios())));
+      return int64_t{0};
+    case TCSETA:
+    case TCSETAW:
+    case TCSETAF: {
+      if (!master) TRY(pty.CheckBackground(task, SIGTTOU));
+      const KernelTermio termio = TRY(task.CopyIn(UserPtr<KernelTermio>{argument}));
+      KernelTermios termios = line.termios();
+      ApplyTermio(termio, termios);
+      line.SetTermios(termios, command == TCSETAF);
       return int64_t{0};
     }
     case TIOCGWINSZ:

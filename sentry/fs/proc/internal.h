@@ -43,6 +43,8 @@ RefPtr<Inode> NewTaskText(ProcFilesystem& fs, RefPtr<Task> task, uint32_t mode, 
 
 // task_fd.cc
 RefPtr<Inode> NewFdDirectory(ProcFilesystem& fs, RefPtr<Task> task, bool info);
+// task_fdinfo.cc
+std::string ExtraFdInfo(ProcFilesystem& fs, File& file);
 enum class TaskLink { kCwd, kRoot, kExe };
 RefPtr<Inode> NewTaskLink(ProcFilesystem& fs, RefPtr<Task> task, TaskLink which);
 // task_ns.cc

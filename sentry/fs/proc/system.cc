@@ -16,6 +16,10 @@
 namespace caisson::proc {
 namespace {
 
+constexpr unsigned char kKernelConfig[] = {
+#include "sentry/fs/proc/kernel_config.inc"
+};
+
 struct CpuFacts {
   std::string vendor, model_name, flags;
   unsigned family = 0, model = 0, stepping = 0, physical_bits = 46, virtual_bits = 48, clflush = 64;
@@ -211,6 +215,7 @@ void AddSystemFiles(ProcFilesystem& fs, StaticDirectory& root) {
   ipc("sem", [](Task& t) { return t.ipc_ns().tables().sem.Text(*t.creds().user_ns); });
   ipc("shm", [](Task& t) { return t.ipc_ns().tables().shm.Text(*t.creds().user_ns, t.pid_ns()); });
   root.Add("sysvipc", sysvipc);
+  root.Add("config.gz", NewConstantText(fs, std::string(reinterpret_cast<const char*>(kKernelConfig), sizeof kKernelConfig)));
   root.Add("swaps", NewConstantText(fs, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"));
   root.Add("partitions", NewConstantText(fs, "major minor  #blocks  name\n\n"));
   root.Add("diskstats", NewConstantText(fs, ""));

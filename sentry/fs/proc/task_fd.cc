@@ -67,7 +67,8 @@ class FdLink : public SyntheticInode {
 // /proc/PID/fdinfo/N.
 class FdInfo : public TextInode {
  public:
-  FdInfo(ProcFilesystem& fs, RefPtr<Task> task, int fd) : TextInode(fs, 0444), task_(std::move(task)), fd_(fd) {}
+  FdInfo(ProcFilesystem& fs, RefPtr<Task> task, int fd)
+      : TextInode(fs, 0444), fs_(fs), task_(std::move(task)), fd_(fd) {}
   Result<std::string> Generate() override {
     TRY(CheckMayLook(*task_));
     RefPtr<FdTable> table = task_->GetFdTable();
@@ -80,13 +81,15 @@ class FdInfo : public TextInode {
     if (Result<InodeAttr> attr = (*file)->inode().GetAttr(); attr.ok()) ino = attr->ino;
     const VfsPath& path = (*file)->path();
     return Format("pos:\t%ld\nflags:\t0%o\nmnt_id:\t%d\nino:\t%lu\n", static_cast<long>((*file)->position()), flags,
-                  path.mount ? path.mount->id() : 0, static_cast<unsigned long>(ino));
+                  path.mount ? path.mount->id() : 0, static_cast<unsigned long>(ino)) +
+           ExtraFdInfo(fs_, **file);
   }
 
  protected:
   void FillAttr(InodeAttr& attr) override { FillTaskOwner(*task_, attr); }
 
  private:
+  ProcFilesystem& fs_;
   const RefPtr<Task> task_;
   const int fd_;
 };

@@ -1,5 +1,7 @@
 // ns, uid_map, gid_map and setgroups of /proc/PID (user_namespaces(7)).
 #include <dirent.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -57,18 +59,102 @@ Result<NamespaceRef> Find(Task& task, int type) {
 class NamespaceInode : public SyntheticInode {
  public:
   NamespaceInode(ProcFilesystem& fs, int type, NamespaceRef ref)
-      : SyntheticInode(fs, S_IFREG | 0444), type_(type), ref_(std::move(ref)) {}
-  Result<RefPtr<File>> Open(const VfsPath& path, int flags) override {
-    return RefPtr<File>(MakeRef<NamespaceFile>(path, flags, type_, ref_.ns));
-  }
+      : SyntheticInode(fs, S_IFREG | 0444), fs_(fs), type_(type), ref_(std::move(ref)) {}
+  Result<RefPtr<File>> Open(const VfsPath& path, int flags) override;
 
  protected:
   void FillAttr(InodeAttr& attr) override { attr.ino = ref_.id; }
 
  private:
+  ProcFilesystem& fs_;
   const int type_;
   const NamespaceRef ref_;
 };
+
+const char* PrefixOf(int type) {
+  return std::find_if(std::begin(kKinds), std::end(kKinds), [type](const auto& kind) { return kind.type == type; })->prefix;
+}
+
+Result<VfsPath> PathOf(Vfs& vfs, ProcFilesystem& fs, int type, NamespaceRef ref) {
+  const std::string name = Format("%s:[%lu]", PrefixOf(type), static_cast<unsigned long>(ref.id));
+  return vfs.DetachedPath(MakeRef<NamespaceInode>(fs, type, std::move(ref)), name);
+}
+
+bool IsSameOrAbove(const UserNamespace& above, const UserNamespace& ns) {
+  for (const UserNamespace* each = &ns; each; each = each->parent()) {
+    if (each == &above) return true;
+  }
+  return false;
+}
+
+// An opened namespace that answers ioctl_ns(2).
+class ProcNamespaceFile final : public NamespaceFile {
+ public:
+  ProcNamespaceFile(ProcFilesystem& fs, VfsPath path, int flags, int type, RefPtr<RefCounted> ns)
+      : NamespaceFile(std::move(path), flags, type, std::move(ns)), fs_(fs) {}
+
+  Result<int64_t> Ioctl(Task& task, unsigned command, uint64_t argument) override {
+    switch (command) {
+      case NS_GET_NSTYPE:
+        return int64_t{type()};
+      case NS_GET_OWNER_UID: {
+        if (type() != CLONE_NEWUSER) return Errno(EINVAL);
+        const uint32_t uid = task.creds().user_ns->UidFromKernelOrOverflow(As<UserNamespace>().owner());
+        if (TRY(task.mm().CopyOut(argument, &uid, sizeof uid)) != sizeof uid) return Errno(EFAULT);
+        return int64_t{0};
+      }
+      case NS_GET_USERNS:
+        return OpenUser(task, type() == CLONE_NEWUSER ? As<UserNamespace>().parent() : &Owner(task));
+      case NS_GET_PARENT:
+        if (type() == CLONE_NEWUSER) return OpenUser(task, As<UserNamespace>().parent());
+        if (type() == CLONE_NEWPID) return OpenPidParent(task);
+        return Errno(EINVAL);
+      default:
+        return Errno(ENOTTY);
+    }
+  }
+
+ private:
+  // SAFETY: the constructor's caller promises the class that goes with the type.
+  template <typename T>
+  T& As() const {
+    return static_cast<T&>(*ns());
+  }
+  UserNamespace& Owner(Task& task) const {
+    switch (type()) {
+      case CLONE_NEWIPC:
+        return As<IpcNamespace>().owner();
+      case CLONE_NEWNS:
+        return As<MountNamespace>().owner() ? *As<MountNamespace>().owner() : *task.kernel().initial_user_ns();
+      case CLONE_NEWNET:
+        return As<NetworkNamespace>().owner();
+      case CLONE_NEWPID:
+        return As<PidNamespace>().owner();
+      default:
+        return As<UtsNamespace>().owner();
+    }
+  }
+  // EPERM: beyond what the caller's own namespace contains.
+  Result<int64_t> OpenUser(Task& task, UserNamespace* user) {
+    if (!user || !IsSameOrAbove(*task.creds().user_ns, *user)) return Errno(EPERM);
+    return Open(task, CLONE_NEWUSER, {RefPtr<RefCounted>(user), user->id()});
+  }
+  Result<int64_t> OpenPidParent(Task& task) {
+    PidNamespace* parent = As<PidNamespace>().parent();
+    if (!parent || !parent->IsDescendantOf(task.pid_ns())) return Errno(EPERM);
+    return Open(task, CLONE_NEWPID, {RefPtr<RefCounted>(parent), parent->id()});
+  }
+  Result<int64_t> Open(Task& task, int type, NamespaceRef ref) {
+    VfsPath path = TRY(PathOf(task.vfs(), fs_, type, ref));
+    return int64_t{TRY(task.InstallFd(MakeRef<ProcNamespaceFile>(fs_, std::move(path), O_RDONLY, type, ref.ns), true))};
+  }
+
+  ProcFilesystem& fs_;  // path() keeps it.
+};
+
+Result<RefPtr<File>> NamespaceInode::Open(const VfsPath& path, int flags) {
+  return RefPtr<File>(MakeRef<ProcNamespaceFile>(fs_, path, flags, type_, ref_.ns));
+}
 
 class NamespaceLink : public SyntheticInode {
  public:
@@ -80,9 +166,7 @@ class NamespaceLink : public SyntheticInode {
   }
   Result<VfsPath> FollowMagicLink() override {
     TRY(Check());
-    NamespaceRef ref = TRY(Find(*task_, kind_.type));
-    const std::string name = Format("%s:[%lu]", kind_.prefix, static_cast<unsigned long>(ref.id));
-    return task_->vfs().DetachedPath(MakeRef<NamespaceInode>(fs_, kind_.type, std::move(ref)), name);
+    return PathOf(task_->vfs(), fs_, kind_.type, TRY(Find(*task_, kind_.type)));
   }
 
  protected:
