@@ -4,6 +4,7 @@
 
 #include "platform/host_calls.h"
 #include "platform/ptrace/ptrace_platform.h"
+#include "platform/stub/events.h"
 #include "platform/stub/layout.h"
 #include "platform/stub/placement.h"
 #include "platform/stub/stub_keeper.h"
@@ -46,6 +47,7 @@ class SystrapPlatform final : public Platform {
   std::unique_ptr<Context> NewContext() override { return std::make_unique<SystrapContext>(); }
   Range user_range() const override { return {stub::kGuestStart, stub::kGuestEnd}; }
   PlatformKind kind() const override { return PlatformKind::kSystrap; }
+  uint64_t call_entry() const override { return stub::InStub(stub_fast_entry); }
 
  private:
   Result<stub::StubKeeper::Made> Make() {

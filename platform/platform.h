@@ -49,6 +49,7 @@ struct SwitchResult {
     kDied,         // The stub is gone (killed from outside, out of memory). The context is unusable in this space.
   };
   Kind kind = Kind::kDied;
+  bool trapped = false;      // kSyscall: came by a trap, where Platform::call_entry() would have been quicker.
   int signo = 0;             // SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGTRAP.
   int code = 0;              // si_code (SEGV_MAPERR, TRAP_TRACE, SI_KERNEL …).
   uint64_t address = 0;      // si_addr.
@@ -163,6 +164,19 @@ class Platform {
   // space. Constant for the life of the platform.
   virtual Range user_range() const = 0;
   virtual PlatformKind kind() const = 0;
+
+  // Where code of the guest can jump to instead of executing `syscall`, to be served without a trap; 0: there is nothing.
+  // To be entered with all registers as for the system call, but for rcx, which is the address of the continuation, and
+  // r11. Around that lie:
+  //   continuation - 24   8 bytes, aligned: the address after the `syscall` instruction that this stands for, which is
+  //                       what Switch() reports as regs.rip and regs.rcx
+  //   continuation - 16   where the code that enters begins; an interrupted call may be reported as being there, or at the
+  //                       continuation, with rcx and r11 changed
+  //   continuation - 2    a `syscall` instruction, for when the entry is of no use (the guest uses GS itself)
+  // The call returns to the continuation, with rcx what it was (not what `syscall` leaves there: the code there sees to
+  // that), r11 the flags, and everything else as after a system call. If Switch() is given other registers than it
+  // reported, the guest goes on at regs.rip as ever.
+  virtual uint64_t call_entry() const { return 0; }
 };
 
 }  // namespace caisson

@@ -44,6 +44,33 @@ void RoundTrip(benchmark::State& state, PlatformKind kind, bool one_cpu) {
   }
 }
 
+// The same without a trap: code that jumps to Platform::call_entry(), whose address is at kData.
+GUEST_CODE(bench_call, R"(
+1:  jmp 3f
+2:  jmp 1b
+    .skip (-(. - bench_call_begin)) & 7
+    .quad 0x100000 + 2b - bench_call_begin
+3:  lea 4f(%rip), %rcx
+    jmp *0x200000
+    syscall
+4:  lea 2b(%rip), %rcx
+    jmp 2b
+)");
+
+void CallRoundTrip(benchmark::State& state, PlatformKind kind, bool one_cpu) {
+  Affinity affinity(one_cpu);
+  Sandbox sandbox(kind);
+  Guest guest(sandbox, bench_call_begin, bench_call_end);
+  const uint64_t entry = sandbox.platform().call_entry();
+  memcpy(guest.data(), &entry, sizeof entry);
+  auto context = sandbox.platform().NewContext();
+  Registers regs = Guest::StartRegisters();
+  for (auto _ : state) {
+    const SwitchResult why = context->Switch(guest.space(), regs);
+    if (why.kind != Kind::kSyscall || why.trapped) state.SkipWithError("no call");
+  }
+}
+
 // `tasks` guests that make system calls all the time.
 void RoundTripsOfMany(benchmark::State& state, PlatformKind kind, int tasks) {
   Sandbox sandbox(kind);
@@ -115,6 +142,8 @@ void NewThread(benchmark::State& state, PlatformKind kind, bool one_cpu) {
   BENCHMARK_CAPTURE(function, ptrace_all_cpus, PlatformKind::kPtrace, false) __VA_ARGS__->UseRealTime()
 
 BOTH(RoundTrip);
+BENCHMARK_CAPTURE(CallRoundTrip, systrap_one_cpu, PlatformKind::kSystrap, true)->UseRealTime();
+BENCHMARK_CAPTURE(CallRoundTrip, systrap_all_cpus, PlatformKind::kSystrap, false)->UseRealTime();
 BENCHMARK_CAPTURE(RoundTripsOfMany, systrap_2, PlatformKind::kSystrap, 2)->UseRealTime();
 BENCHMARK_CAPTURE(RoundTripsOfMany, systrap_8, PlatformKind::kSystrap, 8)->UseRealTime();
 BENCHMARK_CAPTURE(RoundTripsOfMany, ptrace_2, PlatformKind::kPtrace, 2)->UseRealTime();

@@ -1,7 +1,8 @@
 // The layout of a stub process and of the memory that it shares with the sentry. Read by the assembler too: above the
 // guard only #defines. The offsets that assembly uses are checked against the structs below at compile time.
 //
-// A stub's address space, all above what guests may map:
+// A stub's address space, all above what guests may map (all of it, and nothing else, has the upper half of STUB_BASE;
+// that is how stub_fast_entry knows a GS base that is the stub's own):
 //   STUB_CODE     code, then constant data (filters, message headers); read and execute only
 //   STUB_REQUEST  the request page: written by the sentry, read-only here
 //   STUB_SCRATCH  where the kernel may write what nobody reads (received descriptors' numbers)
@@ -12,14 +13,15 @@
 //   4096 ..       the alternate signal stack, to the end; in its middle
 //   AREA_HEADER   ThreadHeader: hand-over words and the registers to resume with. `resume` comes first, so that a
 //                 signal that arrives while they are being popped is written below, where nothing is. Above and below
-//                 there is room for one frame of each signal that can arrive, of 4 KiB at most.
+//                 there is room for one frame of each signal that can arrive, of 4 KiB at most. At HEADER_ANSWERS:
+//                 calls that the stub answers by itself.
 #ifndef CAISSON_PLATFORM_STUB_LAYOUT_H_
 #define CAISSON_PLATFORM_STUB_LAYOUT_H_
 
-#define STUB_BASE 0x7fff80000000
+#define STUB_BASE 0x7fff00000000
 #define STUB_CODE 0x7fff80000000
-#define STUB_CODE_SIZE 0x1000
-#define STUB_DATA 0x7fff80001000
+#define STUB_CODE_SIZE 0x2000
+#define STUB_DATA 0x7fff80002000
 #define STUB_DATA_SIZE 0x2000
 #define STUB_ZYGOTE 0x7fff80010000
 #define STUB_ZYGOTE_SIZE 0x10000
@@ -73,18 +75,54 @@
 #define HEADER_EVENT_FS 288
 #define HEADER_EVENT_GS 296
 #define HEADER_RESUME_RAX 304
+#define HEADER_FAST_RDI 320
+#define HEADER_FAST_RSI 328
+#define HEADER_FAST_RDX 336
+#define HEADER_FAST_R10 344
+#define HEADER_FAST_R8 352
+#define HEADER_FAST_R9 360
+#define HEADER_FAST_RAX 368
+#define HEADER_FAST_RIP 376
+#define HEADER_FAST_RSP 384
+#define HEADER_FAST_EFLAGS 392
+#define HEADER_FAST_RBX 400
+#define HEADER_FAST_RBP 408
+#define HEADER_FAST_R12 416
+#define HEADER_FAST_R13 424
+#define HEADER_FAST_R14 432
+#define HEADER_FAST_R15 440
+#define HEADER_FAST_CONTINUATION 448
+// 256 words, by call number: 0, or the answer with this bit.
+#define HEADER_ANSWERS 0x400
+#define ANSWER_COUNT 256
+#define ANSWER_VALID 0x100000000
 
-// ThreadHeader::state. The sentry writes RUN, EXIT and DIED; the stub the others.
+// A call that came by stub_fast_entry has its stack here (an offset in the area), and nothing on it.
+#define AREA_FAST_STACK 0xff00
+
+// ThreadHeader::state. The sentry writes RUN, EXIT, DIED and SAVE (store the extended state at the beginning of the area,
+// then be EVENT again); the stub the others.
 #define STATE_PARKED 1
 #define STATE_RUN 2
 #define STATE_EVENT 3
 #define STATE_NOT_STARTED 4
 #define STATE_EXIT 5
 #define STATE_DIED 6
+#define STATE_SAVE 7
 
-// ThreadHeader::resume_kind: load everything from `resume`; or from the last event's frame, with rax from resume_rax.
+// ThreadHeader::resume_kind: load everything from `resume`; or from the last event's frame, with rax from resume_rax; or,
+// after EVENT_FAST, from `fast` and the thread's own registers, with rax from resume_rax.
 #define RESUME_ALL 0
 #define RESUME_RAX 1
+#define RESUME_FAST 2
+
+// ThreadHeader::event_signo of a call that came by stub_fast_entry: `fast` holds its registers; the extended state is in
+// the thread's own.
+#define EVENT_FAST 0x100
+
+// What lies around the continuation that a rewritten call site passes to stub_fast_entry (see platform.h).
+#define CALL_SLOT_RETURN 24
+#define CALL_SLOT_ENTRY 16
 
 // How often an interrupt may find a thread on its way in or out of the handler before that is taken for an attack.
 #define MAX_NESTED 16
@@ -169,7 +207,7 @@ struct ThreadHeader {
     uint64_t rip, cs, eflags, rsp, ss;
   } resume;
   uint64_t resume_fs, resume_gs;
-  uint64_t resume_xstate;  // Address of the image, in the stub.
+  uint64_t resume_xstate;  // Address of the image, in the stub. 0: it is in the registers.
   uint64_t pad0;
   stack_t stack;  // For sigaltstack(2).
   uint32_t tid;   // The kernel writes 0 when the thread has ended.
@@ -184,7 +222,16 @@ struct ThreadHeader {
   uint32_t nested;       // Interrupts since the last event that found the thread in the stub's code.
   uint64_t event_fs, event_gs;
   uint64_t resume_rax;
+  // EVENT_FAST: the registers of the call.
+  struct alignas(64) Fast {
+    uint64_t rdi, rsi, rdx, r10, r8, r9, rax, rip, rsp, eflags, rbx, rbp, r12, r13, r14, r15, continuation;
+  } fast;
 };
+static_assert(offsetof(ThreadHeader, fast.rdi) == HEADER_FAST_RDI);
+static_assert(offsetof(ThreadHeader, fast.r9) == HEADER_FAST_R9);
+static_assert(offsetof(ThreadHeader, fast.rsp) == HEADER_FAST_RSP);
+static_assert(offsetof(ThreadHeader, fast.r15) == HEADER_FAST_R15);
+static_assert(offsetof(ThreadHeader, fast.continuation) == HEADER_FAST_CONTINUATION);
 static_assert(offsetof(ThreadHeader, resume.rbx) == HEADER_RESUME_RBX);
 static_assert(offsetof(ThreadHeader, resume_fs) == HEADER_RESUME_FS);
 static_assert(offsetof(ThreadHeader, resume_gs) == HEADER_RESUME_GS);
@@ -223,6 +270,8 @@ inline constexpr uint64_t kMaxAreas = 32768;
 inline constexpr uint64_t kAreasOffset = kMaxStubs * 4096;
 inline constexpr uint64_t kControlSize = kAreasOffset + kMaxAreas * kAreaSize;
 
+static_assert(sizeof(ThreadHeader) <= HEADER_ANSWERS);
+
 // Address in the stub of thread area `index`.
 constexpr uint64_t AreaAddress(uint32_t index) { return STUB_THREADS + uint64_t{index} * kAreaSize; }
 
@@ -236,6 +285,8 @@ extern const char stub_service_begin[], stub_service_end[];
 extern const char stub_thread_setup_begin[], stub_thread_setup_end[];
 extern const char stub_after_wake[], stub_after_wait[], stub_after_exit[], stub_after_fault[];
 extern const char stub_thread_exit[];
+extern const char stub_fast_entry[], stub_fast_moved[], stub_fast_switched[], stub_fast_answered[];
+extern const char stub_fast_returning[], stub_fast_unswitched[], stub_fast_save[];
 extern const char stub_systrap_handler[], stub_ptrace_handler[], stub_restorer[];
 }
 

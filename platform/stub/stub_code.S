@@ -38,6 +38,18 @@
   iretq
 .endm
 
+// Loads the extended state from the signal frame at rdx: signals clear it, and after EVENT_FAST the thread's registers are
+// the only place where it is. Clobbers rax, rcx and r8.
+.macro RESTORE_XSTATE
+  mov %rdx, %r8
+  mov UC_XSTATE(%rdx), %rcx
+  movabs $(STUB_DATA + DATA_RFBM), %rdx
+  mov (%rdx), %eax
+  mov 4(%rdx), %edx
+  xrstor64 (%rcx)
+  mov %r8, %rdx
+.endm
+
 #define GLOBAL(name) .globl name; .hidden name; name
 
   .section .text.caisson_stub, "ax", @progbits
@@ -213,8 +225,17 @@ GLOBAL(stub_after_wake):
   mov HEADER_STATE(%rbx), %eax
   cmp $STATE_RUN, %eax
   je .Lresume
+  cmp $STATE_EVENT, %eax
+  jne 3f
+  sub $1, %ecx
+  jb 2f
+  pause
+  jmp 1b
+3:
   cmp $STATE_EXIT, %eax
   je stub_thread_exit
+  cmp $STATE_SAVE, %eax
+  je .Lsave
   sub $1, %ecx
   jb 2f
   pause
@@ -231,14 +252,29 @@ GLOBAL(stub_after_wake):
 GLOBAL(stub_after_wait):
   movl $0, HEADER_STUB_SLEEPS(%rbx)
   jmp .Lwait
+.Lsave:
+  movabs $(STUB_DATA + DATA_RFBM), %rdx
+  mov (%rdx), %eax
+  mov 4(%rdx), %edx
+  lea -AREA_HEADER(%rbx), %rcx
+  xsave64 (%rcx)
+  mov $STATE_SAVE, %eax
+  mov $STATE_EVENT, %ecx
+  lock cmpxchg %ecx, HEADER_STATE(%rbx)
+  jmp .Lwait_begin
 .Lresume:
+  cmpl $RESUME_FAST, HEADER_RESUME_KIND(%rbx)
+  je .Lresume_fast
   movabs $(STUB_DATA + DATA_RFBM), %rdx
   mov (%rdx), %eax
   mov 4(%rdx), %edx
   cmpl $RESUME_RAX, HEADER_RESUME_KIND(%rbx)
   je .Lresume_rax
   mov HEADER_RESUME_XSTATE(%rbx), %rcx
+  test %rcx, %rcx
+  jz 1f
   xrstor64 (%rcx)
+1:
   mov HEADER_RESUME_FS(%rbx), %rax
   wrfsbase %rax
   mov HEADER_RESUME_GS(%rbx), %rax
@@ -274,7 +310,96 @@ GLOBAL(stub_after_wait):
   mov %rax, UC_RAX(%rdx)
   add $UC_TO_SIGINFO, %rsi
   RETURN_FROM_FRAME
+.Lresume_fast:
+  // Nothing here takes anything away from `fast`: a signal may make it start over.
+  push HEADER_FAST_EFLAGS(%rbx)
+  popfq
+  mov HEADER_FAST_RDI(%rbx), %rdi
+  mov HEADER_FAST_RSI(%rbx), %rsi
+  mov HEADER_FAST_RDX(%rbx), %rdx
+  mov HEADER_FAST_R10(%rbx), %r10
+  mov HEADER_FAST_R8(%rbx), %r8
+  mov HEADER_FAST_R9(%rbx), %r9
+  mov HEADER_RESUME_RAX(%rbx), %rax
+  mov HEADER_FAST_EFLAGS(%rbx), %r11
+  mov HEADER_FAST_CONTINUATION(%rbx), %rcx
+  mov HEADER_FAST_RSP(%rbx), %rsp
+  mov HEADER_FAST_RBX(%rbx), %rbx
+  jmp *%rcx
 .Lresume_end:
+
+// ---- Where rewritten call sites jump to: rcx is the continuation (see platform.h), r11 is free, GS is to be the header of
+// the thread's area, and all else is the guest's. Flags are not touched until they are saved. ----
+// Until stub_fast_save the call may be answered here. An interrupt finds the guest there, and the sentry makes of it, from
+// the labels passed, that the call has not begun or is over. Later ones have no effect before .Lwait_begin: an event follows.
+  .balign 64
+GLOBAL(stub_fast_entry):
+  rdgsbase %r11
+  bswap %r11
+  mov %r11d, %r11d
+  xchg %rcx, %r11
+GLOBAL(stub_fast_moved):        // r11 is the continuation.
+  lea 0x810000(%rcx), %ecx  // 0 if the upper half of the base is 0x7fff: the stub's region.
+  jrcxz 1f
+  jmp .Lfast_foreign
+1:
+  movzbl %al, %ecx
+  not %ecx
+  lea 1(%rax, %rcx), %ecx  // 0 if the number is below 256.
+  jrcxz 2f
+  jmp stub_fast_save
+2:
+  movzbl %al, %ecx
+  mov %gs:HEADER_ANSWERS(, %rcx, 8), %rcx
+  jrcxz stub_fast_save
+  mov %rsp, %gs:HEADER_FAST_RSP
+  rdgsbase %rsp
+GLOBAL(stub_fast_switched):     // The guest's rsp is in the header.
+  pushfq
+  mov %ecx, %eax
+GLOBAL(stub_fast_answered):     // rax is the result.
+  mov %r11, %rcx
+GLOBAL(stub_fast_returning):    // rcx is the continuation.
+  pop %r11
+  mov %gs:HEADER_FAST_RSP, %rsp
+GLOBAL(stub_fast_unswitched):
+  jmp *%rcx
+GLOBAL(stub_fast_save):
+  mov %rsp, %gs:HEADER_FAST_RSP
+  rdgsbase %rsp
+  lea (AREA_FAST_STACK - AREA_HEADER)(%rsp), %rsp
+  rdgsbase %rcx
+  pushfq
+  pop HEADER_FAST_EFLAGS(%rcx)
+  mov %r11, HEADER_FAST_CONTINUATION(%rcx)
+  mov -CALL_SLOT_RETURN(%r11), %r11
+  mov %r11, HEADER_FAST_RIP(%rcx)
+  mov %rax, HEADER_FAST_RAX(%rcx)
+  mov %rdi, HEADER_FAST_RDI(%rcx)
+  mov %rsi, HEADER_FAST_RSI(%rcx)
+  mov %rdx, HEADER_FAST_RDX(%rcx)
+  mov %r10, HEADER_FAST_R10(%rcx)
+  mov %r8, HEADER_FAST_R8(%rcx)
+  mov %r9, HEADER_FAST_R9(%rcx)
+  mov %rbx, HEADER_FAST_RBX(%rcx)
+  mov %rbp, HEADER_FAST_RBP(%rcx)
+  mov %r12, HEADER_FAST_R12(%rcx)
+  mov %r13, HEADER_FAST_R13(%rcx)
+  mov %r14, HEADER_FAST_R14(%rcx)
+  mov %r15, HEADER_FAST_R15(%rcx)
+  mov %rcx, %rbx
+  rdfsbase %rax
+  mov %rax, HEADER_EVENT_FS(%rbx)
+  movl $AREA_FAST_STACK, HEADER_EVENT_FRAME(%rbx)
+  movl $EVENT_FAST, HEADER_EVENT_SIGNO(%rbx)
+  movl $0, HEADER_NESTED(%rbx)
+  mov $STATE_EVENT, %eax
+  xchg %eax, HEADER_STATE(%rbx)
+  jmp .Lwait_begin
+.Lfast_foreign:
+  // The guest uses GS for itself: its call is made by the instruction before the continuation, and trapped.
+  lea -2(%r11), %r11
+  jmp *%r11
 
 // A signal arrived while the thread was in STUB_CODE (or beyond): rax is its rip.
 .Lin_stub:
@@ -288,6 +413,13 @@ GLOBAL(stub_after_wait):
   jle .Lnested_return_quietly
   jmp .Lpublish
 1:
+  lea stub_fast_entry(%rip), %rcx
+  cmp %rcx, %rax
+  jb 2f
+  lea stub_fast_save(%rip), %rcx
+  cmp %rcx, %rax
+  jb .Lpublish
+2:
   lea .Lwait_begin(%rip), %rcx
   cmp %rcx, %rax
   jb .Lnested_return
@@ -299,7 +431,8 @@ GLOBAL(stub_after_wait):
   lock cmpxchg %ecx, HEADER_STATE(%rbx)
   jne .Lnested_return_quietly
   // The sentry has let it run, but it has not left yet: it starts over. The stack goes back to the frame of the event
-  // before, whose extended state may be needed again.
+  // before, whose extended state may be needed again; after EVENT_FAST that is in the registers.
+  RESTORE_XSTATE
   mov HEADER_EVENT_FRAME(%rbx), %eax
   and $(STUB_AREA_SIZE - 64), %eax
   lea -AREA_HEADER(%rbx, %rax), %rsp
@@ -312,6 +445,7 @@ GLOBAL(stub_after_wait):
   cmpl $MAX_NESTED, HEADER_NESTED(%rbx)
   ja .Lpublish
 .Lnested_return_quietly:
+  RESTORE_XSTATE
   RETURN_FROM_FRAME
 
 // ---- The handler of faults of a ptrace guest thread: stops at once, so that the sentry can read the

@@ -29,6 +29,8 @@ constexpr uint64_t kNoSyscall = ~uint64_t{0};
 // guest that tampers with its stub does not answer, or a host that does not run it.
 constexpr long kInsistNs = 10'000'000;
 constexpr int kMaxTries = 2000;
+// Wake-ups without an answer, which nobody but a guest that tampers makes many of.
+constexpr int kMaxWakes = 1 << 20;
 
 long Futex(const std::atomic<uint32_t>& word, int op, uint32_t value, const timespec* timeout = nullptr) {
   return syscall(SYS_futex, &word, op, value, timeout, nullptr, 0);
@@ -72,11 +74,12 @@ void SystrapContext::DropThread(bool keep_xstate) {
   if (!area_) return;
   target_.store(0);
   header_.store(nullptr);
-  if (keep_xstate && xstate_where_ == Xstate::kInArea) {
+  const bool in_thread = xstate_where_ == Xstate::kInArea || xstate_where_ == Xstate::kLive;
+  if (keep_xstate && in_thread) {
     xstate_.resize(XstateSize());
     GetXstate(xstate_);
     xstate_where_ = Xstate::kHere;
-  } else if (xstate_where_ == Xstate::kInArea) {
+  } else if (in_thread) {
     xstate_where_ = Xstate::kInitial;
   }
   frame_is_current_ = false;
@@ -103,8 +106,29 @@ void SystrapContext::GetXstate(std::span<uint8_t> image) {
         memcpy(image.data(), area_->memory + xstate_offset_, size);
       }
       break;
+    case Xstate::kLive:
+      if (SaveLiveXstate()) {
+        memcpy(image.data(), area_->memory, size);
+      } else {
+        memcpy(image.data(), InitialXstate().data(), size);
+      }
+      break;
   }
   SanitizeXstate(image);
+}
+
+bool SystrapContext::SaveLiveXstate() {
+  if (space_->process().dead()) return false;
+  if (live_saved_) return true;
+  stub::ThreadHeader& header = *area_->header;
+  header.state.store(STATE_SAVE);
+  if (header.stub_sleeps.load()) Futex(header.state, FUTEX_WAKE, 1);
+  if (WaitForStub(STATE_SAVE) != STATE_EVENT) {
+    space_->process().Kill();
+    return false;
+  }
+  live_saved_ = true;
+  return true;
 }
 
 void SystrapContext::SetXstate(std::span<const uint8_t> image) {
@@ -112,6 +136,21 @@ void SystrapContext::SetXstate(std::span<const uint8_t> image) {
   memcpy(xstate_.data(), image.data(), std::min(image.size(), xstate_.size()));
   SanitizeXstate(xstate_);
   xstate_where_ = Xstate::kHere;
+}
+
+void SystrapContext::SetAnswers(std::span<const CallAnswer> answers) {
+  answers_.assign(answers.begin(), answers.end());
+  answers_written_ = false;
+}
+
+void SystrapContext::WriteAnswers() {
+  uint64_t* table = reinterpret_cast<uint64_t*>(area_->memory + AREA_HEADER + HEADER_ANSWERS);
+  // Whoever had the thread before left its own.
+  memset(table, 0, ANSWER_COUNT * sizeof *table);
+  for (const CallAnswer& answer : answers_) {
+    if (answer.number < ANSWER_COUNT) table[answer.number] = ANSWER_VALID | answer.result;
+  }
+  answers_written_ = true;
 }
 
 void SystrapContext::SendInterrupt() {
@@ -141,7 +180,9 @@ SwitchResult SystrapContext::Switch(AddressSpace& address_space, Registers& regs
     space_ = space;
     target_.store(static_cast<uint64_t>(space->process().pid()) << 32 | static_cast<uint32_t>(area_->tid));
     header_.store(area_->header);
+    answers_written_ = false;
   }
+  if (!answers_written_) WriteAnswers();
   if (auto fault = stub::CheckRip(regs.rip)) return *fault;
   running_.store(true);
   SwitchResult result = Run(regs);
@@ -164,7 +205,7 @@ SwitchResult SystrapContext::Run(Registers& regs) {
     HandOver(guests.SpinnerFits());
     // An interrupt that came before the thread was let go has not been noticed by the stub.
     if (interrupted_.load()) SendInterrupt();
-    const uint32_t state = WaitForStub();
+    const uint32_t state = WaitForStub(STATE_RUN);
     placement_.Answered();
     switch (state) {
       case STATE_EVENT:
@@ -181,12 +222,12 @@ SwitchResult SystrapContext::Run(Registers& regs) {
 
 void SystrapContext::WriteResume(const Registers& regs) {
   stub::ThreadHeader& header = *area_->header;
-  if (frame_is_current_ && xstate_where_ == Xstate::kInArea) {
+  if (frame_is_current_ && (xstate_where_ == Xstate::kInArea || xstate_where_ == Xstate::kLive)) {
     in_frame_.rax = regs.rax;
     in_frame_.orig_rax = regs.orig_rax;
     if (memcmp(&in_frame_, &regs, sizeof regs) == 0) {
       header.resume_rax = regs.rax;
-      header.resume_kind = RESUME_RAX;
+      header.resume_kind = xstate_where_ == Xstate::kLive ? RESUME_FAST : RESUME_RAX;
       return;
     }
   }
@@ -212,7 +253,8 @@ void SystrapContext::WriteResume(const Registers& regs) {
                    .rsp = regs.rsp,
                    .ss = regs.ss};
   header.resume_fs = regs.fs_base;
-  header.resume_gs = regs.gs_base;
+  // A guest that does not use GS lends it to the stub.
+  header.resume_gs = regs.gs_base != 0 ? regs.gs_base : area_->stub_header();
   switch (xstate_where_) {
     case Xstate::kInitial:
       header.resume_xstate = STUB_DATA + DATA_INIT_XSTATE;
@@ -224,6 +266,9 @@ void SystrapContext::WriteResume(const Registers& regs) {
       [[fallthrough]];
     case Xstate::kInArea:
       header.resume_xstate = area_->stub_address() + xstate_offset_;
+      break;
+    case Xstate::kLive:
+      header.resume_xstate = 0;
       break;
   }
 }
@@ -237,13 +282,13 @@ void SystrapContext::HandOver(bool spinner_fits) {
   if (header.stub_sleeps.load()) Futex(header.state, FUTEX_WAKE, 1);
 }
 
-uint32_t SystrapContext::WaitForStub() {
+uint32_t SystrapContext::WaitForStub(uint32_t asked) {
   stub::ThreadHeader& header = *area_->header;
   uint32_t state;
   if (uint32_t rounds = placement_.spin_rounds()) {
     for (; rounds > 0; --rounds) {
       state = header.state.load(std::memory_order_acquire);
-      if (state != STATE_RUN) return state;
+      if (state != asked) return state;
       __builtin_ia32_pause();
     }
     placement_.SentrySlept();
@@ -252,16 +297,17 @@ uint32_t SystrapContext::WaitForStub() {
   header.sentry_sleeps.store(1);
   for (;;) {
     state = header.state.load();
-    if (state != STATE_RUN) break;
+    if (state != asked) break;
     if (space_->process().dead()) {
       state = STATE_DIED;
       break;
     }
-    if (!interrupted_.load()) {
-      Futex(header.state, FUTEX_WAIT, STATE_RUN);
+    // Running the guest takes as long as it takes; anything else the stub does at once.
+    if (asked == STATE_RUN && !interrupted_.load()) {
+      Futex(header.state, FUTEX_WAIT, asked);
       continue;
     }
-    if (!InsistOnInterrupt(tries++)) {
+    if (!InsistOnInterrupt(asked, tries++)) {
       state = STATE_DIED;
       break;
     }
@@ -270,9 +316,9 @@ uint32_t SystrapContext::WaitForStub() {
   return state;
 }
 
-bool SystrapContext::InsistOnInterrupt(int tries) {
+bool SystrapContext::InsistOnInterrupt(uint32_t asked, int tries) {
   const timespec timeout = {.tv_sec = 0, .tv_nsec = kInsistNs};
-  if (Futex(area_->header->state, FUTEX_WAIT, STATE_RUN, &timeout) == 0 || errno != ETIMEDOUT) return true;
+  if (Futex(area_->header->state, FUTEX_WAIT, asked, &timeout) == 0 || errno != ETIMEDOUT) return tries < kMaxWakes;
   const bool gone = syscall(SYS_tgkill, space_->process().pid(), area_->tid, STUB_INTERRUPT_SIGNAL) != 0;
   if (!gone && tries < kMaxTries) return true;
   if (!gone) LOG_WARNING("stub %d does not react and is killed", space_->process().pid());
@@ -280,10 +326,62 @@ bool SystrapContext::InsistOnInterrupt(int tries) {
   return false;
 }
 
+// The call came without a signal: the stub has stored its registers.
+void SystrapContext::ReadFastCall(Registers& regs) {
+  const stub::ThreadHeader& header = *area_->header;
+  stub::ThreadHeader::Fast fast;
+  memcpy(&fast, &header.fast, sizeof fast);
+  const uint64_t event_fs = header.event_fs;
+  regs.r8 = fast.r8;
+  regs.r9 = fast.r9;
+  regs.r10 = fast.r10;
+  regs.r11 = fast.eflags;
+  regs.r12 = fast.r12;
+  regs.r13 = fast.r13;
+  regs.r14 = fast.r14;
+  regs.r15 = fast.r15;
+  regs.rdi = fast.rdi;
+  regs.rsi = fast.rsi;
+  regs.rbp = fast.rbp;
+  regs.rbx = fast.rbx;
+  regs.rdx = fast.rdx;
+  regs.rax = fast.rax;
+  regs.rcx = fast.rip;
+  regs.rsp = fast.rsp;
+  regs.rip = fast.rip;
+  regs.eflags = fast.eflags;
+  regs.fs_base = event_fs;
+  regs.gs_base = 0;
+  SanitizeRegisters(regs);
+  xstate_where_ = Xstate::kLive;
+  live_saved_ = false;
+  regs.orig_rax = regs.rax;
+  regs.rax = static_cast<uint64_t>(-ENOSYS);
+  frame_is_current_ = regs.eflags == fast.eflags && regs.fs_base == event_fs;
+  in_frame_ = regs;
+}
+
+void SystrapContext::LeaveEntry(Registers& regs) {
+  auto reached = [&regs](const char* label) { return regs.rip >= stub::InStub(label); };
+  const bool in_r11 = reached(stub_fast_moved) && !reached(stub_fast_returning);
+  const uint64_t continuation = in_r11 ? regs.r11 : regs.rcx;
+  if (reached(stub_fast_switched) && !reached(stub_fast_unswitched)) regs.rsp = area_->header->fast.rsp;
+  // In the slot: at its beginning, or where the call returns to.
+  regs.rip = reached(stub_fast_answered) ? continuation : continuation - CALL_SLOT_ENTRY;
+  regs.r11 = regs.eflags;
+  frame_is_current_ = false;
+  SanitizeRegisters(regs);
+}
+
 std::optional<SwitchResult> SystrapContext::ReadEvent(Registers& regs) {
   const stub::ThreadHeader& header = *area_->header;
   const uint32_t offset = header.event_frame;
   const int signo = static_cast<int>(header.event_signo);
+  if (signo == EVENT_FAST) {
+    ReadFastCall(regs);
+    if (auto fault = stub::CheckRip(regs.rip)) return *fault;
+    return SwitchResult{.kind = SwitchResult::Kind::kSyscall};
+  }
   if (offset < AREA_STACK || offset > stub::kAreaSize - UC_TO_SIGINFO - sizeof(siginfo_t) || offset % 16 != 0) {
     return Killed();
   }
@@ -318,20 +416,23 @@ std::optional<SwitchResult> SystrapContext::ReadEvent(Registers& regs) {
   regs.rsp = greg(REG_RSP);
   regs.rip = greg(REG_RIP);
   regs.eflags = greg(REG_EFL);
-  regs.fs_base = header.event_fs;
-  regs.gs_base = header.event_gs;
+  const uint64_t event_fs = header.event_fs, event_gs = header.event_gs;
+  const uint64_t guest_gs = event_gs == area_->stub_header() ? 0 : event_gs;
+  regs.fs_base = event_fs;
+  regs.gs_base = guest_gs;
   regs.orig_rax = kNoSyscall;
   SanitizeRegisters(regs);
   // Flags or segments that are not the guest's to keep are left out by a resumption from `regs`.
   frame_is_current_ = regs.eflags == greg(REG_EFL) && (greg(REG_CSGSFS) & 0xffff) == kUserCodeSegment &&
-                      regs.fs_base == header.event_fs && regs.gs_base == header.event_gs;
+                      regs.fs_base == event_fs && regs.gs_base == guest_gs;
   in_frame_ = regs;
 
   if (signo == STUB_INTERRUPT_SIGNAL) {
+    if (regs.rip >= stub::InStub(stub_fast_entry) && regs.rip < stub::InStub(stub_fast_save)) LeaveEntry(regs);
     if (!interrupted_.exchange(false)) return std::nullopt;
     return SwitchResult{.kind = SwitchResult::Kind::kInterrupted};
   }
-  SwitchResult result = {.kind = SwitchResult::Kind::kSyscall};
+  SwitchResult result = {.kind = SwitchResult::Kind::kSyscall, .trapped = true};
   if (signo == SIGSYS && (info.code == kSysSeccomp || info.code == kSysUserDispatch)) {
     if (info.call.arch == AUDIT_ARCH_I386) {
       result = stub::Int80Fault(regs);

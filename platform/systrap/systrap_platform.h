@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "platform/call_answers.h"
 #include "platform/platform.h"
 #include "platform/stub/placement.h"
 #include "platform/stub/stub_keeper.h"
@@ -70,7 +71,7 @@ class SystrapAddressSpace final : public AddressSpace {
   bool retired_ = false;
 };
 
-class SystrapContext final : public Context {
+class SystrapContext final : public Context, public CallAnswers {
  public:
   SystrapContext() = default;
   ~SystrapContext() override { DropThread(/*keep_xstate=*/false); }
@@ -80,6 +81,7 @@ class SystrapContext final : public Context {
   void GetXstate(std::span<uint8_t> image) override;
   void SetXstate(std::span<const uint8_t> image) override;
   void Detach() override { DropThread(/*keep_xstate=*/true); }
+  void SetAnswers(std::span<const CallAnswer> answers) override;
 
  private:
   // Where the extended state is.
@@ -87,15 +89,22 @@ class SystrapContext final : public Context {
     kInitial,  // As after execve.
     kHere,     // In xstate_.
     kInArea,   // At xstate_offset_ in the thread's area.
+    kLive,     // In the registers of the stub's thread, which waits; with live_saved_ also in the area.
   };
 
   SwitchResult Run(Registers& regs);
   void WriteResume(const Registers& regs);
   void HandOver(bool spinner_fits);
-  // Waits for the stub; returns the state that it left.
-  uint32_t WaitForStub();
+  // Waits while the state is `asked` (STATE_RUN, STATE_SAVE); returns what the stub left there.
+  uint32_t WaitForStub(uint32_t asked);
   // Once around an unanswered interrupt. False: the stub does not react, and has been killed.
-  bool InsistOnInterrupt(int tries);
+  bool InsistOnInterrupt(uint32_t asked, int tries);
+  // Has the stub's thread store its registers in the area. False: it is dead.
+  bool SaveLiveXstate();
+  void ReadFastCall(Registers& regs);
+  // An interrupt found the guest in the stub, where it answers calls: makes `regs` those before the call or after it.
+  void LeaveEntry(Registers& regs);
+  void WriteAnswers();
   // Reads what the stub stored. nullopt: nothing for the sentry, go on with `regs`.
   std::optional<SwitchResult> ReadEvent(Registers& regs);
   void SendInterrupt();
@@ -107,9 +116,12 @@ class SystrapContext final : public Context {
   stub::ThreadArea* area_ = nullptr;
   Xstate xstate_where_ = Xstate::kInitial;
   uint32_t xstate_offset_ = 0;
+  bool live_saved_ = false;
   std::vector<uint8_t> xstate_;
   stub::Placement placement_;
-  // What the last event left in its frame, if the guest can be resumed from there.
+  std::vector<CallAnswer> answers_;
+  bool answers_written_ = false;  // In area_.
+  // What the last event left in its frame, or for EVENT_FAST in the header, if the guest can be resumed from there.
   Registers in_frame_;
   bool frame_is_current_ = false;
 

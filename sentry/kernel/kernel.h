@@ -45,6 +45,7 @@ struct KernelOptions {
   uint64_t total_memory_bytes = 0;  // /proc/meminfo: the cgroup's limit or the host's memory.
   bool strace = false;
   std::vector<std::string> strace_filter;  // Names; empty: all.
+  bool rewrite_calls = true;  // `syscall` instructions that trap often become jumps, where the platform has an entry.
 };
 
 class Kernel {

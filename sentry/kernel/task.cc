@@ -33,6 +33,7 @@ RefPtr<Task> Task::State::NewTask(Kernel& kernel, RefPtr<ThreadGroup> group, Ref
   state.pid = std::move(pid);
   state.start_monotonic_ns = MonotonicNow();
   task->context_ = kernel.platform().NewContext();
+  state.answers = dynamic_cast<CallAnswers*>(task->context_.get());
   return task;
 }
 
@@ -77,6 +78,7 @@ RefPtr<const Credentials> Task::GetCreds() const {
 void Task::SetCreds(RefPtr<const Credentials> creds) {
   absl::MutexLock lock(&state_->mutex);
   std::swap(creds_, creds);
+  state_->answers_stale = true;
   // The old ones go after the lock: parameters outlive it.
 }
 

@@ -93,7 +93,10 @@ Result<pid_t> Task::State::Clone(const CloneRequest& request) {
 
   // Copies and shares, in the order in which they may fail.
   RefPtr<MemoryManager> mm = task.mm_;
-  if (!(flags & CLONE_VM)) mm = TRY(task.mm_->Fork());
+  if (!(flags & CLONE_VM)) {
+    CallSites* sites = call_sites();
+    mm = TRY(sites ? sites->Fork(*task.mm_) : task.mm_->Fork());
+  }
   RefPtr<FsContext> fs = flags & CLONE_FS ? task.fs_ : task.fs_->Clone();
   RefPtr<MountNamespace> mounts = task.mount_ns();
   if (flags & CLONE_NEWNS) {

@@ -127,6 +127,9 @@ void Task::State::InstallExec(PreparedExec prepared) {
   task.context_->Detach();
   RefPtr<MemoryManager> old_mm;
   prepared.image.mm->Enter();
+  if (task.kernel_.options().rewrite_calls && task.kernel_.platform().call_entry() != 0) {
+    prepared.image.mm->call_sites = MakeRef<CallSites>();
+  }
   {
     absl::MutexLock lock(&mutex);
     old_mm = std::move(task.mm_);
@@ -140,6 +143,7 @@ void Task::State::InstallExec(PreparedExec prepared) {
   task.regs_.orig_rax = -1;
   task.context_->SetXstate(InitialXstate());
   regs_replaced = true;
+  answers_stale = true;
   restart_code = 0;
 
   const Credentials& old = *task.creds_;

@@ -1,9 +1,11 @@
 // The loop of a task: into the guest, serve what came back, deliver signals, repeat.
 #include <string.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 
 #include "sentry/base/log.h"
+#include "sentry/kernel/call_sites.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/task_state.h"
@@ -31,6 +33,7 @@ void Task::State::Run() {
     (void)task.CopyOutBytes(set_child_tid, &tid, sizeof tid);  // As in Linux a bad address is the guest's own affair.
   }
   if (task.mm_) task.mm_->MapPending();
+  if (CallSites* sites = call_sites()) sites->ToRewritten(task, task.regs_);
   while (true) {
     in_guest.store(true, std::memory_order_seq_cst);
     if (attention.load(std::memory_order_seq_cst) || task.kernel_.paused()) [[unlikely]] {
@@ -39,6 +42,7 @@ void Task::State::Run() {
       if (!HandleAttention()) break;
       continue;
     }
+    if (answers_stale) [[unlikely]] UpdateAnswers();
     AccountSystem();
     SwitchResult result = task.context_->Switch(task.mm_->address_space(), task.regs_);
     AccountUser();
@@ -50,7 +54,57 @@ void Task::State::Run() {
   Exit();
 }
 
+// Only what nobody but the task itself changes, and nobody needs to see being asked.
+void Task::State::UpdateAnswers() {
+  answers_stale = false;
+  if (!answers) return;
+  std::vector<CallAnswer> known;
+  if (!task.kernel_.options().strace) {
+    known.push_back({SYS_getpid, static_cast<uint32_t>(task.tgid())});
+    known.push_back({SYS_gettid, static_cast<uint32_t>(task.tid())});
+    const Credentials& creds = *task.creds_;
+    const UserNamespace& ns = *creds.user_ns;
+    // The map of another than the initial namespace can be written at any time, by others.
+    if (ns.level() == 0) {
+      known.push_back({SYS_getuid, ns.UidFromKernelOrOverflow(creds.uid)});
+      known.push_back({SYS_geteuid, ns.UidFromKernelOrOverflow(creds.euid)});
+      known.push_back({SYS_getgid, ns.GidFromKernelOrOverflow(creds.gid)});
+      known.push_back({SYS_getegid, ns.GidFromKernelOrOverflow(creds.egid)});
+    }
+  }
+  answers->SetAnswers(known);
+}
+
+CallSites* Task::State::call_sites() const {
+  return task.mm_ ? static_cast<CallSites*>(task.mm_->call_sites.get()) : nullptr;
+}
+
+// What did not come by the platform's entry may have to do with rewritten call sites. False: that was all.
+bool Task::State::ServeCallSite(CallSites& sites, const SwitchResult& result) {
+  if (result.kind == SwitchResult::Kind::kDied) return true;
+  if (!sites.ToOriginal(task, task.regs_, result)) {
+    task.regs_.orig_rax = -1;
+    return false;
+  }
+  constexpr uint64_t kInstruction = 2;
+  const uint64_t site = task.regs_.rip - kInstruction;
+  if (result.kind == SwitchResult::Kind::kSyscall && trap_counters.Count(site)) sites.Rewrite(task, site);
+  return true;
+}
+
 void Task::State::Serve(const SwitchResult& result) {
+  if (result.trapped || result.kind != SwitchResult::Kind::kSyscall) {
+    if (CallSites* sites = call_sites(); sites && !ServeCallSite(*sites, result)) return;
+  }
+  ServeEvent(result);
+  // Not on the way of an ordinary call: the guest may go on inside a rewritten site.
+  if (regs_replaced || result.kind != SwitchResult::Kind::kSyscall) {
+    regs_replaced = false;
+    if (CallSites* sites = call_sites()) sites->ToRewritten(task, task.regs_);
+  }
+}
+
+void Task::State::ServeEvent(const SwitchResult& result) {
   switch (result.kind) {
     case SwitchResult::Kind::kSyscall:
       ServeSyscall();

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "platform/call_answers.h"
+#include "sentry/kernel/call_sites.h"
 #include "sentry/kernel/kernel_state.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/proc_info.h"
@@ -125,6 +127,10 @@ struct Task::State {
   std::atomic<bool> traced{false};   // Somebody traces it. Written under [T] and [S].
   RefPtr<SemUndoList> sem_undo;      // Null: it never asked for SEM_UNDO.
 
+  CallSiteCounters trap_counters;
+  CallAnswers* answers = nullptr;  // The context's, if it has it. Immutable.
+  bool answers_stale = true;       // What it was told last is not so any more.
+
   // --- Accounting: TSC ticks.
   std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
   std::atomic<uint64_t> last_tick{0};
@@ -145,6 +151,9 @@ struct Task::State {
   // --- task_run.cc
   void Run();
   void Serve(const SwitchResult& result);
+  void ServeEvent(const SwitchResult& result);
+  bool ServeCallSite(CallSites& sites, const SwitchResult& result);
+  CallSites* call_sites() const;  // Null: nothing is rewritten here.
   void ServeSyscall();
   void ServeCall();
   void ServeWatchedSyscall();
@@ -183,6 +192,9 @@ struct Task::State {
   void EndTracingLocked();  // [T] held: it exits, as a tracer.
   // [T] held: what its tracer's wait kept of a dead tracee, which is not traced any more, goes.
   void ReleaseZombieLocked(Task& tracee, bool was_reparented);
+
+  // Tells the platform what it may answer by itself.
+  void UpdateAnswers();
 
   // --- task_block.cc
   // Until `done`, or the task must die (kErestartSys).

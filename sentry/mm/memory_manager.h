@@ -94,6 +94,11 @@ class MemoryManager : public RefCounted {
   // As ptrace and /proc/PID/mem do: ignores the guest's protections (FOLL_FORCE), copies private pages on write.
   virtual Result<size_t> ForceCopyIn(uint64_t address, void* destination, size_t length) = 0;
   virtual Result<size_t> ForceCopyOut(uint64_t address, const void* source, size_t length) = 0;
+  // Replaces instructions that lie in one page, so that other threads which run there see all of the old or all of the
+  // new ones; the mm gets its own copy of the page, as by a store. EACCES: not a private file mapping that is executable
+  // and not writable; EAGAIN: what is there is not `expected`. EFAULT, ENOMEM.
+  virtual Result<void> ReplaceCode(uint64_t address, std::span<const uint8_t> expected,
+                                   std::span<const uint8_t> code) = 0;
   // A NUL-terminated string of less than `max_length` bytes. EFAULT; ENAMETOOLONG without a NUL in that many.
   virtual Result<std::string> CopyInString(uint64_t address, size_t max_length) = 0;
   // The backing of IoBuffer::WithHostIovecs.
@@ -151,6 +156,9 @@ class MemoryManager : public RefCounted {
   // Number of tasks that use it (mm_users). The last Leave drops all mappings; the object may live on by references.
   virtual void Enter() = 0;
   virtual void Leave() = 0;
+
+  // What the kernel keeps for each mm about rewritten call sites (sentry/kernel/call_sites.h). Set before the mm is shared.
+  RefPtr<RefCounted> call_sites;
 
   // Commands of membarrier(2) that the process has registered for.
   virtual uint32_t membarrier_registrations() = 0;

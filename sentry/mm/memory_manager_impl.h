@@ -87,6 +87,8 @@ class MemoryManagerImpl final : public MemoryManager {
   Result<size_t> ZeroOut(uint64_t address, size_t length) override;
   Result<size_t> ForceCopyIn(uint64_t address, void* destination, size_t length) override;
   Result<size_t> ForceCopyOut(uint64_t address, const void* source, size_t length) override;
+  Result<void> ReplaceCode(uint64_t address, std::span<const uint8_t> expected,
+                           std::span<const uint8_t> code) override;
   Result<std::string> CopyInString(uint64_t address, size_t max_length) override;
   Result<size_t> WithHostIovecs(std::span<const ::iovec> guest, bool for_write,
                                 absl::FunctionRef<Result<size_t>(std::span<const ::iovec>)> transfer) override;
