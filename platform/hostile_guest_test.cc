@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "platform/call_answers.h"
 #include "platform/conformance_guest.h"
 #include "platform/stub/layout.h"
 #include "sentry/arch/xstate.h"
@@ -186,7 +187,8 @@ TEST_P(HostileTest, JumpsIntoTheStub) {
   CheckCanary();
 }
 
-// rdi: where, rsi: mask of offsets, rbx: state of the generator. Writes words at random.
+// rdi: where, rsi: mask of offsets, rbx: state of the generator, r15: the entry for calls, or 0. Writes words at random,
+// and now and then makes a call that may be answered in the stub, and one that is not.
 GUEST_CODE(hostile_scribble, R"(
 1:  mov %rbx, %rax
     shl $13, %rax
@@ -207,10 +209,26 @@ GUEST_CODE(hostile_scribble, R"(
     jae 2f
     and $7, %eax          # Small numbers are states.
 2:  mov %eax, (%rdi,%rcx,4)
-    test $0xfff, %ebx
+    test $0xff, %ebx
     jnz 1b
+    mov $39, %eax
+    test $0x100, %ebx
+    jz 3f
+    mov %ebx, %eax
+3:  test %r15, %r15
+    jnz 5f
+4:  syscall
+6:  jmp 1b
+    .skip (-(. - hostile_scribble_begin)) & 7
+    .quad 0x100000 + 6b - hostile_scribble_begin
+5:  lea 7f(%rip), %rcx
+    jmp *%r15
+    nop
+    nop
+    nop
+    nop
     syscall
-    jmp 1b
+7:  jmp 1b
 )");
 
 // Threads that overwrite each other's hand-over areas, while calls, faults and interrupts go on. What is unmapped stays
@@ -232,6 +250,9 @@ TEST_P(HostileTest, ScribblesOverAllItReaches) {
         std::vector<uint8_t> xstate(XstateSize());
         Registers regs = Guest::StartRegisters();
         regs.rbx = round * 4 + t + 1;
+        regs.r15 = round % 3 ? platform().call_entry() : 0;
+        const CallAnswer answer = {39, 7};
+        if (auto* answers = dynamic_cast<CallAnswers*>(context.get())) answers->SetAnswers({&answer, 1});
         // All four areas, only the header of the first, the page, the data and scratch.
         const uint64_t where[] = {STUB_THREADS, STUB_THREADS + AREA_HEADER, target, kData};
         const uint64_t mask[] = {4 * STUB_AREA_SIZE / 4 - 1, 0x7f, 0x3ff, kDataSize / 4 - 1};
@@ -244,6 +265,7 @@ TEST_P(HostileTest, ScribblesOverAllItReaches) {
           if (regs.rip < kCode || regs.rip > kCode + 0x100) regs.rip = kCode;
           if (regs.rdi != where[kind]) regs.rdi = where[kind];
           regs.rsi = mask[kind];
+          regs.r15 = round % 3 ? platform().call_entry() : 0;
           context->GetXstate(xstate);
           if (regs.rbx % 3 == 0) context->SetXstate(xstate);
           if (regs.rbx == 0) regs.rbx = 1;
