@@ -54,6 +54,27 @@ void BM_ClockGettimeSyscall(benchmark::State& state) {
 }
 BENCHMARK(BM_ClockGettimeSyscall);
 
+void BM_Getppid(benchmark::State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(syscall(SYS_getppid));
+}
+BENCHMARK(BM_Getppid);
+
+void BM_Sigprocmask(benchmark::State& state) {
+  sigset_t none, old;
+  sigemptyset(&none);
+  for (auto _ : state) Must(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, &old, 8) == 0, "rt_sigprocmask");
+}
+BENCHMARK(BM_Sigprocmask);
+
+void BM_ReadZero(benchmark::State& state) {
+  int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+  Must(fd >= 0, "/dev/zero");
+  char c;
+  for (auto _ : state) Must(read(fd, &c, 1) == 1, "read");
+  close(fd);
+}
+BENCHMARK(BM_ReadZero);
+
 // A scratch file where the root's upper layer is.
 struct File {
   explicit File(size_t size) : path("bench.file") {

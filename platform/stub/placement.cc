@@ -15,7 +15,10 @@ namespace {
 constexpr uint64_t kQuickRound = 50'000;          // From answer to answer, about 20 µs: worth spinning for.
 constexpr uint64_t kConfinement = 20'000'000;     // About 10 ms.
 constexpr uint32_t kMaxMisses = 16;
-constexpr uint32_t kQuickRoundsToPart = 32;
+// An attempt that fails costs as much as some hundred rounds together. Where others use the CPUs all attempts do.
+constexpr uint32_t kFewestRoundsToPart = 32;
+constexpr uint32_t kMostRoundsToPart = 2048;
+constexpr uint32_t kWorthwhile = 4;  // Apart for so many times the rounds before: it paid.
 
 // The CPU that this host thread has confined itself to, or -1.
 thread_local int my_cpu = -1;
@@ -42,12 +45,13 @@ void RunningGuests::CountCpus() {
   cpus_ = CPU_COUNT(&set);
 }
 
+Placement::Placement() : part_after_(kFewestRoundsToPart) {}
+
 void Placement::Release() {
   if (my_cpu < 0) return;
   SetFree(0);
   my_cpu = -1;
 }
-
 
 void Placement::KeepTogether(ThreadArea& area) {
   const int cpu = sched_getcpu();
@@ -83,10 +87,15 @@ void Placement::Prepare(ThreadArea& area, bool spinner_fits, bool stub_slept) {
     if (!spinner_fits || misses_ >= kMaxMisses) {
       apart_ = false;
       quick_rounds_ = 0;
+      if (misses_ >= kMaxMisses) {
+        const bool paid = rounds_apart_ / kWorthwhile >= part_after_;
+        part_after_ = paid ? kFewestRoundsToPart : std::min(2 * part_after_, kMostRoundsToPart);
+      }
     }
-  } else if (spinner_fits && quick_rounds_ >= kQuickRoundsToPart) {
+  } else if (spinner_fits && quick_rounds_ >= part_after_) {
     apart_ = true;
     misses_ = 0;
+    rounds_apart_ = 0;
   }
   if (apart_) {
     PutApart(area);
@@ -98,11 +107,12 @@ void Placement::Prepare(ThreadArea& area, bool spinner_fits, bool stub_slept) {
 void Placement::Answered() {
   const uint64_t now = __rdtsc();
   if (apart_) {
+    ++rounds_apart_;
     misses_ -= std::min(misses_, 1u);
   } else if (now - last_answer_ < kQuickRound) {
     ++quick_rounds_;
   } else {
-    quick_rounds_ = 0;
+    quick_rounds_ -= quick_rounds_ / 4 + std::min(quick_rounds_, 1u);
   }
   last_answer_ = now;
 }

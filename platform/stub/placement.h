@@ -43,6 +43,8 @@ class Placement {
   // Rounds of a loop with one `pause` (40 to 70 ns each).
   static constexpr uint32_t kSpinRounds = 512;
 
+  Placement();
+
   // Before the stub is let go. `area` is its thread's. `stub_slept`: it was asleep when its answer was ready.
   void Prepare(ThreadArea& area, bool spinner_fits, bool stub_slept);
   // Instead of Prepare(), for a platform that never spins.
@@ -62,7 +64,9 @@ class Placement {
 
   bool apart_ = true;
   uint32_t misses_ = 0;      // Rises by 4 for each wait that spinning did not shorten, falls by 1 for each that it did.
-  uint32_t quick_rounds_ = 0;  // In a row, while together.
+  uint32_t quick_rounds_ = 0;  // While together; slow ones take a part of them away.
+  uint32_t part_after_;        // So many, and apart is tried: doubles while that does not last.
+  uint32_t rounds_apart_ = 0;
   uint64_t last_answer_ = 0;   // Time-stamp counter.
   uint64_t confined_at_ = 0;
 };

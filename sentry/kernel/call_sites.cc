@@ -14,8 +14,8 @@
 namespace caisson {
 namespace {
 
-constexpr size_t kMaxAreas = 64;
-constexpr size_t kMaxSites = 16384;
+constexpr size_t kMaxAreas = 32;
+constexpr size_t kMaxSites = 2048;
 constexpr uint64_t kReach = 0x7ff00000;
 
 }  // namespace
