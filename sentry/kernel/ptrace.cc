@@ -30,6 +30,7 @@ void Task::State::Tracing::AttachLocked(Task& by, bool seize, uint32_t with_opti
   seized = seize;
   options = with_options;
   state.traced.store(true);
+  state.answers_stale.store(true);
   by.state().tracing->tracees.emplace_back(&state.task);
 }
 
@@ -40,6 +41,7 @@ void Task::State::Tracing::DetachLocked(int signo) {
   options = 0;
   seized = trap_pending = listening = trace_calls = emulate_calls = false;
   state.traced.store(false);
+  state.answers_stale.store(true);
   state.syscall_work.fetch_and(~kSyscallWorkTrace);
   if (stopped) {
     if (std::exchange(stepping, false)) state.task.regs_.eflags &= ~kTrapFlag;

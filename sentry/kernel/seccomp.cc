@@ -108,6 +108,8 @@ void Task::State::SetSeccompFilterLocked(const RefPtr<SeccompFilter>& filter) {
   // What the thread may be running at this moment is an ancestor of the new one, which keeps it.
   seccomp_hold = filter;
   seccomp_filter.store(filter.get(), std::memory_order_release);
+  answers_stale.store(true);
+  if (in_guest.load()) SetAttention(kAttentionWork);
   seccomp_mode = SECCOMP_MODE_FILTER;
   syscall_work.fetch_or(kSyscallWorkSeccomp);
 }
@@ -115,6 +117,7 @@ void Task::State::SetSeccompFilterLocked(const RefPtr<SeccompFilter>& filter) {
 void Task::State::InheritSeccompLocked(const State& from) {
   seccomp_hold = from.seccomp_hold;
   seccomp_filter.store(seccomp_hold.get(), std::memory_order_release);
+  answers_stale.store(true);
   seccomp_mode = from.seccomp_mode;
   if (from.gets_no_new_privs.load()) gets_no_new_privs.store(true);
   if (seccomp_mode != SECCOMP_MODE_DISABLED) syscall_work.fetch_or(kSyscallWorkSeccomp);

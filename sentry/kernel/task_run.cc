@@ -42,7 +42,7 @@ void Task::State::Run() {
       if (!HandleAttention()) break;
       continue;
     }
-    if (answers_stale) [[unlikely]] UpdateAnswers();
+    if (answers_stale.load(std::memory_order_relaxed)) [[unlikely]] UpdateAnswers();
     AccountSystem();
     SwitchResult result = task.context_->Switch(task.mm_->address_space(), task.regs_);
     AccountUser();
@@ -56,10 +56,11 @@ void Task::State::Run() {
 
 // Only what nobody but the task itself changes, and nobody needs to see being asked.
 void Task::State::UpdateAnswers() {
-  answers_stale = false;
+  answers_stale.store(false);
   if (!answers) return;
   std::vector<CallAnswer> known;
-  if (!task.kernel_.options().strace) {
+  // A filter or a tracer is to see every call.
+  if (!task.kernel_.options().strace && !traced.load() && !seccomp_filter.load()) {
     known.push_back({SYS_getpid, static_cast<uint32_t>(task.tgid())});
     known.push_back({SYS_gettid, static_cast<uint32_t>(task.tid())});
     const Credentials& creds = *task.creds_;

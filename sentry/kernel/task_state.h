@@ -129,7 +129,7 @@ struct Task::State {
 
   CallSiteCounters trap_counters;
   CallAnswers* answers = nullptr;  // The context's, if it has it. Immutable.
-  bool answers_stale = true;       // What it was told last is not so any more.
+  std::atomic<bool> answers_stale{true};  // What it was told last is not so any more. Set by any thread.
 
   // --- Accounting: TSC ticks.
   std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
