@@ -66,6 +66,7 @@ Result<void> SetSeccompStrict(Task& task) {
   absl::MutexLock lock(&task.thread_group().state().signal_mutex);
   if (state.seccomp_mode == SECCOMP_MODE_FILTER) return Errno(EINVAL);
   state.seccomp_mode = SECCOMP_MODE_STRICT;
+  state.answers_stale.store(true);
   state.syscall_work.fetch_or(kSyscallWorkSeccomp);
   return {};
 }

@@ -60,7 +60,7 @@ void Task::State::UpdateAnswers() {
   if (!answers) return;
   std::vector<CallAnswer> known;
   // A filter or a tracer is to see every call.
-  if (!task.kernel_.options().strace && !traced.load() && !seccomp_filter.load()) {
+  if (!task.kernel_.options().strace && syscall_work.load() == 0 && !traced.load()) {
     known.push_back({SYS_getpid, static_cast<uint32_t>(task.tgid())});
     known.push_back({SYS_gettid, static_cast<uint32_t>(task.tid())});
     const Credentials& creds = *task.creds_;
