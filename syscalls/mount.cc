@@ -1,6 +1,5 @@
 #include "syscalls/mount.h"
 
-#include <limits.h>
 #include <sys/mount.h>
 
 #include <cstring>
@@ -99,28 +98,6 @@ Result<void> SysMount(Task& task, UserString user_source, UserString user_target
     return vfs.MoveMount(*ns, from, target);
   }
   return NewFilesystemMount(task, *ns, source, target, type, per_mount, data);
-}
-
-Result<int> SysSysfs(Task& task, int option, Hex argument1, Hex argument2) {
-  enum { kIndexOf = 1, kNameOf, kCount };
-  const std::vector<FilesystemType> types = FilesystemTypes();
-  switch (option) {
-    case kIndexOf: {
-      const std::string name = TRY(task.CopyInString(UserString{argument1}, PATH_MAX));
-      for (size_t i = 0; i < types.size(); ++i) {
-        if (name == types[i].name) return static_cast<int>(i);
-      }
-      return Errno(EINVAL);
-    }
-    case kNameOf:
-      if (argument1 >= types.size()) return Errno(EINVAL);
-      TRY(task.CopyOutBytes(argument2, types[argument1].name, strlen(types[argument1].name) + 1));
-      return 0;
-    case kCount:
-      return static_cast<int>(types.size());
-    default:
-      return Errno(EINVAL);
-  }
 }
 
 Result<void> SysUmount2(Task& task, UserString target, int flags) {

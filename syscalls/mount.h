@@ -14,7 +14,6 @@ struct MountFlags {
 
 Result<void> SysMount(Task& task, UserString source, UserString target, UserString type, MountFlags flags,
                       UserPtr<void> data);
-Result<int> SysSysfs(Task& task, int option, Hex argument1, Hex argument2);
 Result<void> SysUmount2(Task& task, UserString target, int flags);
 Result<void> SysPivotRoot(Task& task, UserString new_root, UserString put_old);
 
