@@ -62,7 +62,8 @@ GUEST_TEST(JobControl, StopContinueAndKillAreReported) {
   EXPECT_OK(kill(child, SIGKILL));
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
-  EXPECT_GE(g_signals[SIGCHLD].load(), 4);
+  // Four events, but the child tells of going on only when it runs, and that may merge with its next stop.
+  EXPECT_GE(g_signals[SIGCHLD].load(), 3);
   signal(SIGCHLD, SIG_DFL);
 }
 
