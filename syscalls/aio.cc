@@ -13,6 +13,7 @@
 #include "sentry/kernel/wait_queue.h"
 #include "sentry/time/timers.h"
 #include "syscalls/file.h"
+#include "syscalls/poll_set.h"
 #include "syscalls/read_write.h"
 
 namespace caisson {
@@ -189,10 +190,7 @@ Result<int64_t> Collect(Task& task, uint64_t id, int64_t least, int64_t most, Us
 
 Result<int64_t> Deadline(Task& task, UserPtr<abi::Timespec> timeout) {
   if (timeout.null()) return kNoDeadline;
-  const abi::Timespec t = TRY(task.CopyIn(timeout));
-  if (t.tv_sec < 0 || t.tv_nsec < 0 || t.tv_nsec >= abi::kNanosPerSecond) return Errno(EINVAL);
-  if (t.tv_sec >= INT64_MAX / abi::kNanosPerSecond - 1) return kNoDeadline;
-  return DeadlineAfter(abi::ToNanos(t));
+  return DeadlineOf(TRY(task.CopyIn(timeout)));
 }
 
 }  // namespace

@@ -6,9 +6,28 @@
 
 #include "sentry/kernel/posix_mq.h"
 #include "sentry/kernel/posix_timers.h"
+#include "sentry/kernel/task.h"
 #include "syscalls/syscall.h"
 
 namespace caisson {
+
+// What shmctl, semctl and msgctl have in common: IPC_STAT and its two relatives, IPC_SET and IPC_RMID. `Ds` is shmid_ds and so on.
+template <typename Ds, typename Table>
+Result<int> ControlIpcObject(Task& task, Table& table, int id, int command, int stat_any, UserPtr<Ds> buffer) {
+  switch (command) {
+    case IPC_SET:
+      TRY(table.Set(task, id, TRY(task.CopyIn(buffer))));
+      return 0;
+    case IPC_RMID:
+      TRY(table.Remove(task, id));
+      return 0;
+    default: {
+      int found = 0;
+      TRY(task.CopyOut(buffer, TRY(table.Stat(task, id, command != IPC_STAT, command != stat_any, &found))));
+      return command == IPC_STAT ? 0 : found;
+    }
+  }
+}
 
 // shm.cc
 Result<int> SysShmget(Task& task, int key, uint64_t size, int flags);

@@ -42,20 +42,10 @@ Result<int> SysMsgctl(Task& task, int id, int command, Hex buffer) {
     }
     case IPC_STAT:
     case MSG_STAT:
-    case kMsgStatAny: {
-      int found = 0;
-      const ::msqid_ds shown = TRY(table.Stat(task, id, command != IPC_STAT, command != kMsgStatAny, &found));
-      TRY(task.CopyOut(UserPtr<::msqid_ds>{buffer}, shown));
-      return command == IPC_STAT ? 0 : found;
-    }
-    case IPC_SET: {
-      const ::msqid_ds wanted = TRY(task.CopyIn(UserPtr<::msqid_ds>{buffer}));
-      TRY(table.Set(task, id, wanted));
-      return 0;
-    }
+    case kMsgStatAny:
+    case IPC_SET:
     case IPC_RMID:
-      TRY(table.Remove(task, id));
-      return 0;
+      return ControlIpcObject(task, table, id, command, kMsgStatAny, UserPtr<::msqid_ds>{buffer});
     default:
       return Errno(EINVAL);
   }

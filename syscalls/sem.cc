@@ -2,6 +2,7 @@
 #include "sentry/kernel/sysv_ipc.h"
 #include "sentry/time/timers.h"
 #include "syscalls/ipc.h"
+#include "syscalls/poll_set.h"
 
 namespace caisson {
 namespace {
@@ -28,11 +29,7 @@ Result<void> SysSemop(Task& task, int id, UserPtr<::sembuf> operations, unsigned
 
 Result<void> SysSemtimedop(Task& task, int id, UserPtr<::sembuf> operations, unsigned count, UserPtr<abi::Timespec> timeout) {
   int64_t deadline = kNoDeadline;
-  if (!timeout.null()) {
-    const abi::Timespec t = TRY(task.CopyIn(timeout));
-    if (t.tv_sec < 0 || t.tv_nsec < 0 || t.tv_nsec >= abi::kNanosPerSecond) return Errno(EINVAL);
-    if (t.tv_sec < INT64_MAX / abi::kNanosPerSecond - 1) deadline = DeadlineAfter(abi::ToNanos(t));
-  }
+  if (!timeout.null()) deadline = TRY(DeadlineOf(TRY(task.CopyIn(timeout))));
   return Operate(task, id, operations, count, deadline);
 }
 
@@ -49,20 +46,10 @@ Result<int> SysSemctl(Task& task, int id, int number, int command, Hex argument)
     }
     case IPC_STAT:
     case SEM_STAT:
-    case kSemStatAny: {
-      int found = 0;
-      const ::semid_ds shown = TRY(table.Stat(task, id, command != IPC_STAT, command != kSemStatAny, &found));
-      TRY(task.CopyOut(UserPtr<::semid_ds>{argument}, shown));
-      return command == IPC_STAT ? 0 : found;
-    }
-    case IPC_SET: {
-      const ::semid_ds wanted = TRY(task.CopyIn(UserPtr<::semid_ds>{argument}));
-      TRY(table.Set(task, id, wanted));
-      return 0;
-    }
+    case kSemStatAny:
+    case IPC_SET:
     case IPC_RMID:
-      TRY(table.Remove(task, id));
-      return 0;
+      return ControlIpcObject(task, table, id, command, kSemStatAny, UserPtr<::semid_ds>{argument});
     case GETVAL:
     case GETPID:
     case GETNCNT:

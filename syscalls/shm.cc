@@ -37,20 +37,10 @@ Result<int> SysShmctl(Task& task, int id, int command, Hex buffer) {
     }
     case IPC_STAT:
     case SHM_STAT:
-    case kShmStatAny: {
-      int found = 0;
-      const ::shmid_ds shown = TRY(table.Stat(task, id, command != IPC_STAT, command != kShmStatAny, &found));
-      TRY(task.CopyOut(UserPtr<::shmid_ds>{buffer}, shown));
-      return command == IPC_STAT ? 0 : found;
-    }
-    case IPC_SET: {
-      const ::shmid_ds wanted = TRY(task.CopyIn(UserPtr<::shmid_ds>{buffer}));
-      TRY(table.Set(task, id, wanted));
-      return 0;
-    }
+    case kShmStatAny:
+    case IPC_SET:
     case IPC_RMID:
-      TRY(table.Remove(task, id));
-      return 0;
+      return ControlIpcObject(task, table, id, command, kShmStatAny, UserPtr<::shmid_ds>{buffer});
     case SHM_LOCK:
     case SHM_UNLOCK:
       TRY(table.Lock(task, id, command == SHM_LOCK));
