@@ -224,25 +224,32 @@ void Task::State::Tracing::Event(int event, uint64_t with_message) {
 
 // --- System calls
 
+void Task::State::Tracing::SyscallStopLocked(TraceStop why, uint64_t with_message) {
+  abi::Siginfo about;
+  about.signo = SIGTRAP;
+  about.code = SIGTRAP | (options & PTRACE_O_TRACESYSGOOD ? 0x80 : 0);
+  about.rt.pid = state.task.tid();
+  about.rt.uid = state.task.creds().uid;
+  message = with_message;
+  StopLocked(why, about.code, &about);
+}
+
+void Task::State::Tracing::SendInjectedLocked() {
+  if (!injected) return;
+  abi::Siginfo signal;
+  signal.signo = injected;
+  signal.code = SI_KERNEL;
+  (void)state.group->state().SendLocked(signal, &state.task, true, nullptr);
+}
+
 bool Task::State::TraceSyscallEntry() {
   absl::MutexLock lock(&group->state().signal_mutex);
   Tracing& t = *tracing;
   if (!t.tracer || !(t.trace_calls || t.emulate_calls)) return true;
   const bool emulate = t.emulate_calls;
-  abi::Siginfo about;
-  about.signo = SIGTRAP;
-  about.code = SIGTRAP | (t.options & PTRACE_O_TRACESYSGOOD ? 0x80 : 0);
-  about.rt.pid = task.tid();
-  about.rt.uid = task.creds().uid;
-  t.message = PTRACE_EVENTMSG_SYSCALL_ENTRY;
-  t.StopLocked(TraceStop::kEntry, about.code, &about);
+  t.SyscallStopLocked(TraceStop::kEntry, PTRACE_EVENTMSG_SYSCALL_ENTRY);
   if (MustDie()) return false;
-  if (t.injected) {
-    abi::Siginfo signal;
-    signal.signo = t.injected;
-    signal.code = SI_KERNEL;
-    (void)group->state().SendLocked(signal, &task, true, nullptr);
-  }
+  t.SendInjectedLocked();
   restart_code = 0;
   // A tracer that writes -1 does not want the call to be made.
   return !emulate && static_cast<int32_t>(task.regs_.orig_rax) != -1;
@@ -254,19 +261,8 @@ void Task::State::TraceSyscallExit() {
   Tracing& t = *tracing;
   if (!t.tracer) return;
   if (t.trace_calls) {
-    abi::Siginfo about;
-    about.signo = SIGTRAP;
-    about.code = SIGTRAP | (t.options & PTRACE_O_TRACESYSGOOD ? 0x80 : 0);
-    about.rt.pid = task.tid();
-    about.rt.uid = task.creds().uid;
-    t.message = PTRACE_EVENTMSG_SYSCALL_EXIT;
-    t.StopLocked(TraceStop::kExit, about.code, &about);
-    if (t.injected) {
-      abi::Siginfo signal;
-      signal.signo = t.injected;
-      signal.code = SI_KERNEL;
-      (void)group->state().SendLocked(signal, &task, true, nullptr);
-    }
+    t.SyscallStopLocked(TraceStop::kExit, PTRACE_EVENTMSG_SYSCALL_EXIT);
+    t.SendInjectedLocked();
   } else if (t.stepping) {
     // The step was the call.
     abi::Siginfo about;

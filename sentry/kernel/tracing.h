@@ -52,6 +52,10 @@ struct Task::State::Tracing {
   void DetachLocked(int signo);
   // [S] held; gives it up while it sleeps. The own thread.
   void StopLocked(TraceStop why, int status, const abi::Siginfo* with) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  // At the entry or exit of a system call. As above.
+  void SyscallStopLocked(TraceStop why, uint64_t with_message);
+  // The signal that the tracer resumed it with becomes pending. [S]
+  void SendInjectedLocked();
   // A signal was taken that the tracer is to see. Returns what becomes of it; 0: nothing. [S] as above.
   int SignalStopLocked(abi::Siginfo* with);
   // An event stop, if the tracer asked for that. The own thread, without locks.
